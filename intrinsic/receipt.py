@@ -1,0 +1,36 @@
+"""The receipt of one routed request: what was chosen, what was applied, what was skipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from intrinsic.mixture import BASE, Mixture
+from intrinsic.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that was left out so that generation could go on, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one request got. Times are in milliseconds.
+
+    `selections` is the router's choice; `mixture` what generation will in fact run under, by
+    adapter id (`name@version`). In shadow mode the choice is recorded and the mixture is the base.
+    """
+
+    request_id: str
+    selections: tuple[Selection, ...] = ()
+    mixture: Mixture = BASE
+    skipped: tuple[Skipped, ...] = ()
+    shadow: bool = False
+    route_ms: float = 0.0
+    load_ms: float = 0.0
+    switch_ms: float = 0.0
+    router: str = ""
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,50 @@
+"""A router's answer (one adapter, how sure it is, and why) and what a router may know."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from intrinsic.errors import MixtureError
+from intrinsic.events import MemoryVector
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """One adapter that fits a query.
+
+    `confidence` is a calibrated probability in [0, 1]; `weight` is its share of the mixture,
+    any finite number. Raises `MixtureError` for values outside these.
+    """
+
+    adapter: str
+    confidence: float = 1.0
+    weight: float = 1.0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.confidence <= 1.0:
+            raise MixtureError(
+                f"confidence of adapter {self.adapter!r} is {self.confidence}; "
+                "it must lie in [0, 1]"
+            )
+        if not math.isfinite(self.weight):
+            raise MixtureError(
+                f"weight of adapter {self.adapter!r} is {self.weight}; it must be a finite number"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RouteContext:
+    """What a router may know besides the query: whose request it is, and the memories it came with.
+
+    `memories` are in the order of the event; `exclude` names adapters that must not be chosen.
+    """
+
+    request_id: str | None = None
+    session_id: str | None = None
+    memories: tuple[MemoryVector, ...] = ()
+    exclude: frozenset[str] = frozenset()
+
+
+NO_CONTEXT = RouteContext()
