@@ -104,7 +104,7 @@ class MemoryEvent:
     id: str = field(default_factory=_new_id)
     time: datetime = field(default_factory=_now)
     parent_id: str | None = None
-    metadata: Mapping[str, object] = field(default=_NO_METADATA, compare=False)
+    metadata: Mapping[str, object] = field(default_factory=lambda: _NO_METADATA, compare=False)
 
     def __post_init__(self) -> None:
         try:
