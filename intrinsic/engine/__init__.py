@@ -1,0 +1,5 @@
+"""Mixtures on a live model: side-car layers, merged mode, and nothing left behind."""
+
+from intrinsic.engine.engine import LoadedAdapter, LoraEngine
+
+__all__ = ["LoadedAdapter", "LoraEngine"]

@@ -1,0 +1,45 @@
+"""What the forward pass of this thread runs under: one mixture, or one per row of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from intrinsic.errors import MixtureError
+from intrinsic.mixture import Mixture
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The mixtures of one forward pass; `rows` is empty where all rows share `shared`.
+
+    `adapters` are the ids of all adapters that any row uses, sorted.
+    """
+
+    shared: Mixture
+    rows: tuple[Mixture, ...] = ()
+    adapters: tuple[str, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        used = {a for mixture in (self.rows or (self.shared,)) for a in mixture.adapters}
+        object.__setattr__(self, "adapters", tuple(sorted(used)))
+
+    @classmethod
+    def of(cls, mixtures: Mixture | Sequence[Mixture]) -> Active:
+        """One mixture for the whole batch, or a sequence with one per row."""
+        if isinstance(mixtures, Mixture):
+            return cls(mixtures)
+        if not mixtures:
+            raise MixtureError("no mixture given; pass one, or one per row of the batch")
+        if all(mixture == mixtures[0] for mixture in mixtures):
+            return cls(mixtures[0])
+        return cls(Mixture(), tuple(mixtures))
+
+    def weight(self, row: int, adapter: str) -> float:
+        """The adapter's weight in that row's mixture; 0 where the row does not use it."""
+        return dict(self.rows[row].entries).get(adapter, 0.0)
+
+
+ACTIVE: ContextVar[Active | None] = ContextVar("intrinsic_active", default=None)
+"""None means the base model. A context variable: threads and tasks never see each other's."""

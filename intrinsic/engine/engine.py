@@ -1,0 +1,261 @@
+"""The engine: which adapters are on the model, and under which mixture a forward pass runs."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+from intrinsic.engine.active import ACTIVE, Active
+from intrinsic.engine.fingerprint import fingerprint
+from intrinsic.engine.merged import MergedMode, Terms
+from intrinsic.engine.sidecar import SideCar
+from intrinsic.errors import (
+    AdapterExistsError,
+    AdapterInUseError,
+    AdapterNotLoadedError,
+    IncompatibleAdapterError,
+    MixtureError,
+    UnsupportedAdapterError,
+)
+from intrinsic.lora import Factors, LoraCheckpoint
+from intrinsic.mixture import Mixture
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAdapter:
+    """An adapter on the model: its id, the layers that it changes, and what it takes in bytes."""
+
+    id: str
+    layers: tuple[str, ...]
+    bytes_used: int
+    digest: str
+
+
+class LoraEngine:
+    """Applies mixtures of LoRA adapters to `model`, in place, and leaves no trace.
+
+    Thread-safe. Forward passes may run in several threads under different mixtures; loading and
+    unloading never changes what a running pass sees; merged mode waits for nobody: it is refused
+    while passes run.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._modules = dict(model.named_modules())
+        self._sidecars: dict[str, SideCar] = {}
+        self._loaded: dict[str, tuple[LoadedAdapter, Mapping[str, Factors]]] = {}
+        self._in_use: Counter[str] = Counter()
+        self._running = 0
+        self._merged = MergedMode()
+        self._lock = threading.RLock()
+
+    @property
+    def loaded(self) -> tuple[LoadedAdapter, ...]:
+        """The adapters on the model, in the order of loading."""
+        with self._lock:
+            return tuple(adapter for adapter, _ in self._loaded.values())
+
+    @property
+    def merged(self) -> Mixture | None:
+        """The mixture that is written into the weights, or None."""
+        return self._merged.mixture
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes that the side-cars and the pristine copies take on the model's device."""
+        with self._lock:
+            banks = sum(sidecar.bank.bytes_used for sidecar in self._sidecars.values())
+            return banks + self._merged.bytes_used
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the model's weights as they are now."""
+        with self._lock:
+            return fingerprint(self.model)
+
+    def load(
+        self, checkpoint: LoraCheckpoint, adapter: str, *, scaling: float = 1.0
+    ) -> LoadedAdapter:
+        """Put an adapter on the model under the id `adapter`; all of it fits, or nothing changes.
+
+        `scaling` multiplies every scale of the adapter. Raises `AdapterExistsError`, or
+        `IncompatibleAdapterError` naming the layers that are missing or of another shape.
+        """
+        with self._lock:
+            if adapter in self._loaded:
+                raise AdapterExistsError(
+                    f"adapter {adapter!r} is loaded already; unload it first or use another name"
+                )
+            fitting = self._fit(checkpoint)
+            factors = {
+                name: Factors(found.A, found.B, found.scale * scaling)
+                for name, found in checkpoint.factors.items()
+            }
+            self._commit(adapter, fitting, factors)
+            loaded = LoadedAdapter(
+                adapter, tuple(factors), self._bytes_of(adapter, fitting), checkpoint.digest
+            )
+            self._loaded[adapter] = (loaded, factors)
+            return loaded
+
+    def unload(self, adapter: str) -> None:
+        """Take an adapter off the model.
+
+        Raises `AdapterNotLoadedError`, or `AdapterInUseError` while a pass runs under it or it is
+        merged.
+        """
+        with self._lock:
+            if adapter not in self._loaded:
+                raise AdapterNotLoadedError(f"adapter {adapter!r} is not loaded")
+            merged = self._merged.mixture
+            if self._in_use[adapter] or (merged is not None and adapter in merged.adapters):
+                raise AdapterInUseError(
+                    f"adapter {adapter!r} is in use; wait for its requests, or restore the base"
+                )
+            loaded, _ = self._loaded.pop(adapter)
+            for name in loaded.layers:
+                self._sidecars[name].bank.remove(adapter)
+            self._drop_idle(loaded.layers)
+
+    @contextmanager
+    def activate(self, mixtures: Mixture | Sequence[Mixture]) -> Iterator[None]:
+        """Run the forward passes of this block, in this thread, under a mixture or one per row.
+
+        Raises `AdapterNotLoadedError`, or `MixtureError` while another mixture is merged.
+        """
+        active = Active.of(mixtures)
+        with self._lock:
+            self._check_loaded(active.adapters)
+            merged = self._merged.mixture
+            if merged is not None and (active.rows or active.shared != merged):
+                raise MixtureError("another mixture is merged into the weights; restore it first")
+            self._running += 1
+            self._in_use.update(active.adapters)
+        plain = merged is not None or not active.adapters
+        token = ACTIVE.set(None if plain else active)
+        try:
+            yield
+        finally:
+            ACTIVE.reset(token)
+            with self._lock:
+                self._running -= 1
+                self._in_use.subtract(active.adapters)
+                self._in_use = +self._in_use
+
+    def merge(self, mixture: Mixture) -> None:
+        """Write a mixture into the weights, from pristine values, on all layers or on none.
+
+        A mixture that is merged already is restored first. Raises `AdapterInUseError` while a
+        pass runs, and `UnsupportedAdapterError` for weights that another module shares.
+        """
+        with self._lock:
+            self._check_idle("merge")
+            self._check_loaded(mixture.adapters)
+            layers = self._terms(mixture)
+            self._refuse_tied([sidecar for sidecar, _ in layers])
+            self._merged.restore()
+            self._merged.merge(mixture, layers)
+
+    def restore(self) -> None:
+        """Copy the pristine weights back. Raises `AdapterInUseError` while a pass runs."""
+        with self._lock:
+            if self._merged.mixture is not None:
+                self._check_idle("restore")
+            self._merged.restore()
+
+    def close(self) -> None:
+        """Restore the weights and take every adapter and side-car off the model."""
+        with self._lock:
+            self.restore()
+            for adapter in list(self._loaded):
+                self.unload(adapter)
+
+    def _fit(self, checkpoint: LoraCheckpoint) -> dict[str, SideCar]:
+        fitting: dict[str, SideCar] = {}
+        problems = self._uncovered(checkpoint)
+        for name, factors in checkpoint.factors.items():
+            layer = self._modules.get(name)
+            if layer is None:
+                problems.append(f"the model has no layer {name}")
+                continue
+            try:
+                sidecar = self._sidecars.get(name) or SideCar(name, layer)
+            except IncompatibleAdapterError as error:
+                problems.append(str(error))
+                continue
+            if misfit := sidecar.misfit(factors):
+                problems.append(misfit)
+            fitting[name] = sidecar
+        if problems:
+            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+            raise IncompatibleAdapterError(
+                f"{checkpoint.path} does not fit {type(self.model).__name__}: "
+                f"{'; '.join(problems[:3])}{more}"
+            )
+        return fitting
+
+    def _uncovered(self, checkpoint: LoraCheckpoint) -> list[str]:
+        """Layers that the config declares as targets but the file has no factors for."""
+        return [
+            f"{name} is a declared target without tensors in the file"
+            for name in self._modules
+            if checkpoint.config.targets(name) and name not in checkpoint.factors
+        ]
+
+    def _commit(
+        self, adapter: str, fitting: Mapping[str, SideCar], factors: Mapping[str, Factors]
+    ) -> None:
+        try:
+            for name, sidecar in fitting.items():
+                sidecar.bank.add(adapter, factors[name])
+        except BaseException:
+            for sidecar in fitting.values():
+                sidecar.bank.remove(adapter)
+            raise
+        for name, sidecar in fitting.items():
+            self._sidecars.setdefault(name, sidecar).attach()
+
+    @staticmethod
+    def _bytes_of(adapter: str, fitting: Mapping[str, SideCar]) -> int:
+        views = [view for s in fitting.values() if (view := s.bank.get(adapter)) is not None]
+        return sum(t.numel() * t.element_size() for view in views for t in (view.A, view.B))
+
+    def _drop_idle(self, names: Sequence[str]) -> None:
+        """Detach side-cars that serve no adapter any more."""
+        for name in names:
+            if self._sidecars[name].bank.rows == 0:
+                self._sidecars.pop(name).detach()
+
+    def _terms(self, mixture: Mixture) -> list[tuple[SideCar, Terms]]:
+        terms: dict[str, Terms] = {}
+        for adapter, weight in mixture.entries:
+            for name, factors in self._loaded[adapter][1].items():
+                terms.setdefault(name, []).append((factors, weight))
+        return [(self._sidecars[name], layer_terms) for name, layer_terms in terms.items()]
+
+    def _refuse_tied(self, sidecars: Sequence[SideCar]) -> None:
+        owners: dict[int, list[str]] = {}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            owners.setdefault(parameter.data_ptr(), []).append(name)
+        for sidecar in sidecars:
+            names = owners.get(sidecar.weight.data_ptr(), [])
+            if len(names) > 1:
+                raise UnsupportedAdapterError(
+                    f"{' and '.join(names)} share one weight: merging would change both; "
+                    "use side-car mode"
+                )
+
+    def _check_loaded(self, adapters: Sequence[str]) -> None:
+        for adapter in adapters:
+            if adapter not in self._loaded:
+                raise AdapterNotLoadedError(f"adapter {adapter!r} is not loaded; load it first")
+
+    def _check_idle(self, action: str) -> None:
+        if self._running:
+            raise AdapterInUseError(
+                f"cannot {action} while {self._running} forward passes run; wait for them"
+            )
