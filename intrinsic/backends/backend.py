@@ -1,0 +1,167 @@
+"""The seam to a model; everything above it is the same for any backend, and needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol, TypedDict, runtime_checkable
+
+from intrinsic.errors import ConfigError
+from intrinsic.mixture import BASE, Mixture
+
+
+class Capability(StrEnum):
+    """What a backend may be able to do."""
+
+    GENERATE = "generate"
+    STREAM = "stream"
+    SCORE = "score"
+    LORA = "lora"
+    MERGE = "merge"
+    FINGERPRINT = "fingerprint"
+
+
+class ChatMessage(TypedDict):
+    """One turn of a conversation, as chat templates take it."""
+
+    role: str
+    content: str
+
+
+Prompt = str | Sequence[ChatMessage]
+"""A text (one user turn where the model has a chat template), or the turns themselves."""
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How to decode. Temperature 0 is greedy; `seed` fixes what is drawn otherwise.
+
+    `stop` are strings that end the text and are not part of it. Raises `ConfigError`.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "max_new_tokens": (self.max_new_tokens >= 1, "1 or more"),
+            "temperature": (0.0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            "top_p": (0.0 < self.top_p <= 1.0, "above 0 and at most 1"),
+            "top_k": (self.top_k >= 0, "0 (off) or more"),
+            "repetition_penalty": (0.0 < self.repetition_penalty < math.inf, "above 0"),
+            "stop": (
+                not isinstance(self.stop, str) and all(self.stop),
+                "a sequence of strings that are not empty",
+            ),
+        }
+        for name, (valid, words) in limits.items():
+            if not valid:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be {words}")
+
+
+GREEDY = GenerationOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generated text, how it ended, and what it took; the time is in milliseconds."""
+
+    text: str
+    tokens: int
+    prompt_tokens: int
+    finish_reason: FinishReason
+    generate_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScore:
+    """Log-likelihood (nats, summed over tokens) that the model gives an answer."""
+
+    log_likelihood: float
+    tokens: int
+
+    @property
+    def per_token(self) -> float:
+        """Mean log-likelihood of a token, in nats."""
+        return self.log_likelihood / self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """An adapter on a backend: its id, the bytes it takes on the device, and the load time."""
+
+    id: str
+    bytes_used: int
+    layers: int
+    digest: str
+    load_ms: float
+
+
+@runtime_checkable
+class ModelBackend(Protocol):
+    """A model that answers under mixtures of the adapters loaded on it.
+
+    Calls for which `supports` says no raise `CapabilityError`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The model's name, for people."""
+        ...
+
+    def get_capabilities(self) -> frozenset[Capability]:
+        """Everything that this backend can do."""
+        ...
+
+    def supports(self, capability: Capability | str) -> bool:
+        """Whether this backend can do one thing."""
+        ...
+
+    async def load_lora_adapter(
+        self, adapter_path: str, adapter_name: str, scaling: float = 1.0
+    ) -> AdapterInfo:
+        """Put an adapter on the model under the id `adapter_name`, all of it or nothing."""
+        ...
+
+    async def unload_lora_adapter(self, adapter_name: str) -> None:
+        """Take an adapter off the model; one that a request uses is refused."""
+        ...
+
+    async def merge(self, mixture: Mixture) -> None:
+        """Write a mixture into the weights; the pristine ones are kept."""
+        ...
+
+    async def restore(self) -> None:
+        """Copy the pristine weights back."""
+        ...
+
+    async def fingerprint(self) -> str:
+        """SHA-256 of the weights as they are."""
+        ...
+
+    async def generate(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> Generation:
+        """Answer a prompt under a mixture."""
+        ...
+
+    def stream(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> AsyncIterator[str]:
+        """Answer a prompt under a mixture, piece by piece."""
+        ...
+
+    async def score(
+        self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE
+    ) -> list[AnswerScore]:
+        """Log-likelihoods of answers to a prompt under a mixture, in the order given."""
+        ...

@@ -1,0 +1,95 @@
+"""A model that is only a function from text to text: no weights, so no adapters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import NoReturn
+
+from intrinsic.backends.backend import (
+    GREEDY,
+    AdapterInfo,
+    AnswerScore,
+    Capability,
+    Generation,
+    GenerationOptions,
+    Prompt,
+)
+from intrinsic.errors import CapabilityError
+from intrinsic.mixture import BASE, Mixture
+
+
+class FunctionBackend:
+    """Serves `answer(prompt) -> text`, for instance a hosted model behind somebody's client.
+
+    It can generate and nothing else: the manager notices and answers with the base model.
+    Tokens are not known here and are counted as words.
+    """
+
+    def __init__(self, answer: Callable[[Prompt], Awaitable[str]], *, name: str = "function"):
+        self._answer = answer
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The name given."""
+        return self._name
+
+    def get_capabilities(self) -> frozenset[Capability]:
+        """Only `generate` and `stream`."""
+        return frozenset({Capability.GENERATE, Capability.STREAM})
+
+    def supports(self, capability: Capability | str) -> bool:
+        """Whether this backend can do one thing."""
+        return capability in self.get_capabilities()
+
+    async def generate(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> Generation:
+        """Ask the function. Raises `CapabilityError` for a mixture that is not the base."""
+        if mixture:
+            self._refuse("apply a mixture")
+        start = time.perf_counter()
+        text = await self._answer(prompt)
+        spent_ms = (time.perf_counter() - start) * 1e3
+        asked = prompt if isinstance(prompt, str) else " ".join(m["content"] for m in prompt)
+        return Generation(text, len(text.split()), len(asked.split()), "stop", spent_ms)
+
+    async def stream(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> AsyncIterator[str]:
+        """Give the function's answer in one piece."""
+        yield (await self.generate(prompt, mixture=mixture, options=options)).text
+
+    async def load_lora_adapter(
+        self, adapter_path: str, adapter_name: str, scaling: float = 1.0
+    ) -> AdapterInfo:
+        """Raises `CapabilityError`."""
+        self._refuse("load an adapter")
+
+    async def unload_lora_adapter(self, adapter_name: str) -> None:
+        """Raises `CapabilityError`."""
+        self._refuse("unload an adapter")
+
+    async def merge(self, mixture: Mixture) -> None:
+        """Raises `CapabilityError`."""
+        self._refuse("merge a mixture")
+
+    async def restore(self) -> None:
+        """There is nothing to restore."""
+
+    async def fingerprint(self) -> str:
+        """Raises `CapabilityError`."""
+        self._refuse("digest weights")
+
+    async def score(
+        self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE
+    ) -> list[AnswerScore]:
+        """Raises `CapabilityError`."""
+        self._refuse("score answers")
+
+    def _refuse(self, action: str) -> NoReturn:
+        raise CapabilityError(
+            f"backend {self.name!r} cannot {action}: it has no access to weights; "
+            "use a TransformersBackend"
+        )

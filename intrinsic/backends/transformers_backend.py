@@ -1,0 +1,263 @@
+"""Any `AutoModelForCausalLM`, generating under mixtures of LoRA adapters."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import copy_context
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import torch
+from anyio.lowlevel import RunVar, current_token
+from anyio.streams.memory import MemoryObjectSendStream
+
+from intrinsic.backends.backend import (
+    GREEDY,
+    AdapterInfo,
+    AnswerScore,
+    Capability,
+    Generation,
+    GenerationOptions,
+    Prompt,
+)
+from intrinsic.backends.decoding import Job, run_job
+from intrinsic.backends.prompt_encoder import PromptEncoder
+from intrinsic.backends.scoring import score_answers
+from intrinsic.engine import LoraEngine
+from intrinsic.errors import BackendError
+from intrinsic.lora import read_checkpoint
+from intrinsic.mixture import BASE, Mixture
+
+_T = TypeVar("_T")
+_LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_generation_limiter")
+_DEFAULT_CONTEXT = 2048
+
+
+class TransformersBackend:
+    """A live model with a tokenizer; weights are changed through `engine` alone.
+
+    Tensor work runs in worker threads; at most one generation per core runs at a time.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str = "") -> None:  # noqa: ANN401
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.engine = LoraEngine(model)
+        self._name = name or str(getattr(model.config, "_name_or_path", "") or "model")
+        context = getattr(model.config, "max_position_embeddings", None) or _DEFAULT_CONTEXT
+        self._encoder = PromptEncoder(tokenizer, int(context))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        dtype: torch.dtype | str = "auto",
+        device: str | torch.device | None = None,
+    ) -> TransformersBackend:
+        """Load a model and its tokenizer by path or hub name.
+
+        `dtype` "auto" is what the weights were saved in, on CPU fp32 for half precision (which is
+        slower there). Raises `BackendError` where transformers cannot load it.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        source = str(Path(model).expanduser()) if Path(model).expanduser().exists() else str(model)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise BackendError(
+                f"cannot load the model {str(model)!r}: {str(error).splitlines()[0]}; "
+                "pass a folder with config.json, weights and tokenizer, or a hub name"
+            ) from error
+        if dtype == "auto" and chosen.type == "cpu":
+            loaded = loaded.float()
+        return cls(loaded.to(chosen), tokenizer, name=str(model))
+
+    @property
+    def name(self) -> str:
+        """The name or path that the model was loaded from."""
+        return self._name
+
+    def get_capabilities(self) -> frozenset[Capability]:
+        """Everything."""
+        return frozenset(Capability)
+
+    def supports(self, capability: Capability | str) -> bool:
+        """Whether this backend can do one thing."""
+        return capability in self.get_capabilities()
+
+    async def load_lora_adapter(
+        self, adapter_path: str, adapter_name: str, scaling: float = 1.0
+    ) -> AdapterInfo:
+        """Read, check and load an adapter; see `read_checkpoint` and `LoraEngine.load`."""
+
+        def load() -> AdapterInfo:
+            start = time.perf_counter()
+            checkpoint = read_checkpoint(adapter_path)
+            loaded = self.engine.load(checkpoint, adapter_name, scaling=scaling)
+            spent_ms = (time.perf_counter() - start) * 1e3
+            return AdapterInfo(
+                adapter_name, loaded.bytes_used, len(loaded.layers), loaded.digest, spent_ms
+            )
+
+        return await anyio.to_thread.run_sync(load)
+
+    async def unload_lora_adapter(self, adapter_name: str) -> None:
+        """Take an adapter off the model; see `LoraEngine.unload`."""
+        await anyio.to_thread.run_sync(self.engine.unload, adapter_name)
+
+    async def merge(self, mixture: Mixture) -> None:
+        """Write a mixture into the weights; see `LoraEngine.merge`."""
+        await anyio.to_thread.run_sync(self.engine.merge, mixture)
+
+    async def restore(self) -> None:
+        """Copy the pristine weights back; see `LoraEngine.restore`."""
+        await anyio.to_thread.run_sync(self.engine.restore)
+
+    async def fingerprint(self) -> str:
+        """SHA-256 of the weights as they are."""
+        return await anyio.to_thread.run_sync(self.engine.fingerprint)
+
+    async def generate(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> Generation:
+        """Answer a prompt under a mixture. Cancelling ends the work after the current token."""
+        job = await anyio.to_thread.run_sync(self._job, prompt, options)
+        running = _Running(self, job, mixture, streaming=False)
+        async for _ in running.pieces():
+            pass
+        return running.result()
+
+    async def stream(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> AsyncIterator[str]:
+        """Answer a prompt under a mixture, piece by piece; leaving the loop early ends the work."""
+        job = await anyio.to_thread.run_sync(self._job, prompt, options)
+        running = _Running(self, job, mixture, streaming=True)
+        async for piece in running.pieces():
+            yield piece
+        running.result()
+
+    async def score(
+        self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE
+    ) -> list[AnswerScore]:
+        """Log-likelihoods of answers to a prompt under a mixture, in the order given."""
+
+        def score() -> list[AnswerScore]:
+            prompt_ids = self._encoder.prompt_ids(prompt)
+            answer_ids = [self._encoder.answer_ids(answer) for answer in answers]
+            with self.engine.activate(mixture):
+                return score_answers(
+                    self.model, prompt_ids, answer_ids, self._encoder.context_tokens
+                )
+
+        return await anyio.to_thread.run_sync(score, limiter=_limiter())
+
+    def _job(self, prompt: Prompt, options: GenerationOptions) -> Job:
+        ids = self._encoder.prompt_ids(prompt)
+        room = self._encoder.context_tokens - len(ids)
+        return Job(ids, options, min(options.max_new_tokens, room), emit=lambda piece: None)
+
+
+class _Running:
+    """A generation in a thread of its own, and its pieces on the event loop."""
+
+    def __init__(
+        self, backend: TransformersBackend, job: Job, mixture: Mixture, *, streaming: bool
+    ) -> None:
+        self._backend = backend
+        self._job = job
+        self._mixture = mixture
+        self._streaming = streaming
+        self._generation: Generation | None = None
+        self._error: BaseException | None = None
+
+    async def pieces(self) -> AsyncIterator[str]:
+        """Run to the end; on leaving early, wait until the thread has let go of the model."""
+        limiter = _limiter()
+        await limiter.acquire_on_behalf_of(self)
+        ended = anyio.Event()
+        # A token gives at most one piece, so that the thread never waits for a slow reader.
+        send, receive = anyio.create_memory_object_stream[str](self._job.max_new_tokens + 1)
+
+        def end() -> None:
+            send.close()
+            limiter.release_on_behalf_of(self)
+            ended.set()
+
+        thread = self._thread(send, end)
+        try:
+            thread.start()
+        except BaseException:
+            end()
+            raise
+        try:
+            with receive:
+                async for piece in receive:
+                    yield piece
+        finally:
+            self._job.cancelled.set()
+            with anyio.CancelScope(shield=True):
+                await ended.wait()
+
+    def result(self) -> Generation:
+        """What was generated, or the error that ended it."""
+        if self._error is not None:
+            raise self._error
+        assert self._generation is not None
+        return self._generation
+
+    def _thread(
+        self, send: MemoryObjectSendStream[str], end: Callable[[], None]
+    ) -> threading.Thread:
+        token = current_token()
+        on_loop = partial(anyio.from_thread.run_sync, token=token)
+        if self._streaming:
+            self._job.emit = lambda piece: _drop_if_gone(on_loop, send, piece)
+
+        def work() -> None:
+            try:
+                with self._backend.engine.activate(self._mixture):
+                    self._generation = run_job(
+                        self._backend.model, self._backend.tokenizer, self._job
+                    )
+            except BaseException as error:
+                self._error = error
+            finally:
+                on_loop(end)
+
+        context = copy_context()
+        return threading.Thread(
+            target=context.run, args=(work,), name="intrinsic-generate", daemon=True
+        )
+
+
+def _drop_if_gone(
+    on_loop: Callable[..., object], send: MemoryObjectSendStream[str], piece: str
+) -> None:
+    """Hand a piece to the reader; one that left early is not written to."""
+
+    def put() -> None:
+        if send.statistics().open_receive_streams:
+            send.send_nowait(piece)
+
+    on_loop(put)
+
+
+def _limiter() -> anyio.CapacityLimiter:
+    """The one limiter of generations on this event loop."""
+    limiter = _LIMITER.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
+        _LIMITER.set(limiter)
+    return limiter
