@@ -1,0 +1,121 @@
+"""`python -m intrinsic.training base | adapters | evaluate`: make and judge the bundled model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from intrinsic.training import cards, corpus, fine_tune, judge, pretrain
+from intrinsic.training.tokenizer import train_tokenizer
+
+RECORD = "training.json"
+
+
+def main() -> None:
+    """Run the command named on the command line."""
+    options = _parser().parse_args()
+    torch.set_num_threads(options.threads)
+    commands = {"base": make_base, "adapters": make_adapters, "evaluate": evaluate}
+    commands[options.command](options)
+
+
+def make_base(options: argparse.Namespace) -> None:
+    """Train tokenizer and base, then write weights, tokenizer, record and model card."""
+    plan = pretrain.PretrainPlan(steps=options.steps, minutes=options.minutes, seed=options.seed)
+    tokenizer = train_tokenizer(corpus.tokenizer_texts(options.data))
+    mix = corpus.base_mix(options.data)
+    model, result = pretrain.pretrain(tokenizer, mix, plan, options.checkpoint)
+    pretrain.save_base(model, tokenizer, options.out)
+    record = asdict(result) | {
+        "seed": plan.seed,
+        "parameters": model.num_parameters(),
+        "python": platform.python_version(),
+    }
+    _write_json(options.out / RECORD, record)
+    sources = [f"{name}: {profile.source}" for name, profile in cards.PROFILES.items()]
+    (options.out / "README.md").write_text(cards.base_card(record, sources), encoding="utf-8")
+
+
+def make_adapters(options: argparse.Namespace) -> None:
+    """Train and write the adapters of the chosen domains, each with its routing card."""
+    for domain in options.domains:
+        rows = corpus.domain_rows(options.data, domain, "train")
+        plan = replace(
+            fine_tune.plan_for(domain),
+            minutes=options.minutes,
+            seed=options.seed,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(options.base)
+        base = AutoModelForCausalLM.from_pretrained(options.base).float()
+        model = fine_tune.add_lora(base, plan)
+        result = fine_tune.fine_tune(model, tokenizer, rows, plan, domain)
+        folder = options.out / domain
+        fine_tune.save_adapter(model, folder)
+        cards.write_card(folder, domain, rows)
+        record = asdict(result) | {"seed": plan.seed, "rank": plan.rank, "rows": len(rows)}
+        _write_json(folder / RECORD, record)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Print the figures of the valid split; with `--write-cards` put them into the model cards."""
+    figures = judge.judge_all(options.data, options.base, options.adapters)
+    if options.write_cards:
+        for domain, found in figures.items():
+            folder = options.adapters / domain
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            text = cards.adapter_card(domain, record, found)
+            (folder / "README.md").write_text(text, encoding="utf-8")
+    if options.json:
+        print(json.dumps({"domains": figures}, indent=2))
+    else:
+        _print_table(figures)
+
+
+def _print_table(figures: dict[str, dict[str, Any]]) -> None:
+    print("domain     loss base  adapter  best      accuracy base  adapter  questions")
+    for name, f in figures.items():
+        print(
+            f"{name:<10} {f['loss_base']:9.3f} {f['loss_adapter']:8.3f}  {f['best_adapter']:<9}"
+            f" {f['accuracy_base']:12.3f} {f['accuracy_adapter']:8.3f} {f['questions']:10}"
+        )
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m intrinsic.training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    base = commands.add_parser("base", help="train tokenizer and base model")
+    base.add_argument("--out", type=Path, default=Path("intrinsic/bundled/base"))
+    base.add_argument("--steps", type=int, default=pretrain.PretrainPlan.steps)
+    base.add_argument("--minutes", type=float, default=pretrain.PretrainPlan.minutes)
+    base.add_argument("--checkpoint", type=Path, help="folder for a copy every 200 steps")
+    adapters = commands.add_parser("adapters", help="train one LoRA adapter per domain")
+    adapters.add_argument("--out", type=Path, default=Path("adapters"))
+    adapters.add_argument("--minutes", type=float, default=fine_tune.FineTunePlan.minutes)
+    adapters.add_argument("--domains", nargs="+", choices=corpus.DOMAINS, default=corpus.DOMAINS)
+    judged = commands.add_parser("evaluate", help="measure base and adapters on the valid split")
+    judged.add_argument("--adapters", type=Path, default=Path("adapters"))
+    judged.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    judged.add_argument("--write-cards", action="store_true", help="write the model cards")
+    for command in (base, adapters, judged):
+        command.add_argument("--data", type=Path, required=True, help="folder of the domains")
+        command.add_argument("--threads", type=int, default=1)
+    for command in (adapters, judged):
+        command.add_argument("--base", type=Path, default=Path("intrinsic/bundled/base"))
+    for command in (base, adapters):
+        command.add_argument("--seed", type=int, default=17)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

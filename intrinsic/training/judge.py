@@ -1,0 +1,88 @@
+"""Measure the base and every adapter on the valid split, as `evaluate` defines it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from rich.console import Console
+from rich.progress import track
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from intrinsic.training.corpus import Row, domain_rows
+from intrinsic.training.evaluate import (
+    QUESTIONS_PER_DOMAIN,
+    Score,
+    answer_loss,
+    four_choice_accuracy,
+    make_questions,
+)
+from intrinsic.training.scoring import ModelScorer
+
+LOSS_ROWS = 150
+
+
+class Bench:
+    """The base with every adapter loaded beside it; `only` chooses which one answers."""
+
+    def __init__(self, base: Path, adapters: Path) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(base)
+        self.names = sorted(p.parent.name for p in adapters.glob("*/adapter_config.json"))
+        if not self.names:
+            raise FileNotFoundError(f"no adapter in {adapters}; train them with 'adapters'")
+        plain: Any = AutoModelForCausalLM.from_pretrained(base).float().eval()
+        first, *others = self.names
+        self._model = PeftModel.from_pretrained(plain, str(adapters / first), adapter_name=first)
+        for name in others:
+            self._model.load_adapter(str(adapters / name), adapter_name=name)
+        self._model.eval()
+
+    @contextmanager
+    def only(self, name: str | None) -> Iterator[Score]:
+        """Score under the adapter `name`, or under the untouched base for None."""
+        scorer = ModelScorer(self._model, self.tokenizer)
+        if name is None:
+            with self._model.disable_adapter():
+                yield scorer
+        else:
+            self._model.set_adapter(name)
+            yield scorer
+
+
+def judge_domain(bench: Bench, domain: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """Loss under base and all adapters, accuracy under base and the domain's own."""
+    few = list(rows)[:: max(1, len(rows) // LOSS_ROWS)]
+    losses: dict[str, float] = {}
+    for name in bench.names:
+        with bench.only(name) as score:
+            losses[name] = answer_loss(few, score)
+    questions = make_questions(rows, QUESTIONS_PER_DOMAIN)
+    with bench.only(None) as score:
+        loss_base = answer_loss(few, score)
+        base = four_choice_accuracy(questions, score)
+    with bench.only(domain) as score:
+        adapted = four_choice_accuracy(questions, score)
+    return {
+        "loss_base": loss_base,
+        "loss_adapter": losses[domain],
+        "best_adapter": min(losses, key=lambda name: losses[name]),
+        "accuracy_base": base.share,
+        "interval_base": [base.low, base.high],
+        "accuracy_adapter": adapted.share,
+        "interval_adapter": [adapted.low, adapted.high],
+        "questions": len(questions),
+        "loss_rows": len(few),
+        "losses": losses,
+    }
+
+
+def judge_all(data: Path, base: Path, adapters: Path) -> dict[str, dict[str, Any]]:
+    """`judge_domain` for each adapter at hand, on the valid split."""
+    bench = Bench(base, adapters)
+    return {
+        name: judge_domain(bench, name, domain_rows(data, name, "valid"))
+        for name in track(bench.names, "judging", console=Console(stderr=True))
+    }

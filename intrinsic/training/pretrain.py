@@ -1,0 +1,168 @@
+"""Train the bundled base model: a Llama of 5 million parameters, on one CPU thread per process.
+
+The documents of `corpus.base_mix` are shuffled, joined with the end mark and cut into windows of
+256 tokens (512 for the last part, so that long prompts are known). One step sees 2,048 tokens.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+from torch import Tensor
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from intrinsic.training.corpus import Mix
+from intrinsic.training.optim import make_optimizers, scale_learning_rates, warm_then_linear
+from intrinsic.training.tokenizer import CONTEXT_TOKENS, answer_ids, prompt_ids, save_tokenizer
+
+REPEATS = {"rows": 3, "passages": 2, "prose": 2, "code": 1}
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """How long and from which seed. Training ends at `steps` or `minutes`, whichever is first."""
+
+    steps: int = 1800
+    minutes: float = 54.0
+    seed: int = 17
+    batch_tokens: int = 2048
+    window_tokens: int = 256
+    long_windows_from: float = 0.8
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What was done: steps, tokens seen, minutes, mean loss of the last 20 steps in nats/token."""
+
+    steps: int
+    tokens: int
+    minutes: float
+    loss: float
+
+
+def base_config(vocabulary_size: int) -> LlamaConfig:
+    """Six layers, width 256, four heads that share two key-value heads, tied embeddings."""
+    return LlamaConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=256,
+        intermediate_size=640,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT_TOKENS,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerBase, mix: Mix) -> list[list[int]]:
+    """Ids of each document with its repeats, each closed by the end mark."""
+    end = [int(tokenizer.eos_token_id)]
+    rows = [prompt_ids(tokenizer, r.prompt) + answer_ids(tokenizer, r.response) for r in mix.rows]
+    documents = rows * REPEATS["rows"]
+    for name in ("passages", "prose", "code"):
+        texts = [answer_ids(tokenizer, text) for text in getattr(mix, name)]
+        documents += texts * REPEATS[name]
+    return [ids + end for ids in documents]
+
+
+def token_stream(documents: list[list[int]], seed: int) -> Iterator[int]:
+    """The documents' ids without end: shuffled, joined, shuffled again."""
+    shuffler = random.Random(seed)
+    order = list(documents)
+    while True:
+        shuffler.shuffle(order)
+        for document in order:
+            yield from document
+
+
+def next_batch(stream: Iterator[int], rows: int, window: int) -> Tensor:
+    """Ids (rows, window + 1): inputs and, one to the right, targets."""
+    flat = [next(stream) for _ in range(rows * (window + 1))]
+    return torch.tensor(flat).view(rows, window + 1)
+
+
+def pretrain(
+    tokenizer: PreTrainedTokenizerBase, mix: Mix, plan: PretrainPlan, checkpoint: Path | None = None
+) -> tuple[LlamaForCausalLM, PretrainResult]:
+    """Train from nothing; with `checkpoint` a copy is written there every 200 steps."""
+    torch.manual_seed(plan.seed)
+    torch.set_flush_denormal(True)
+    model = LlamaForCausalLM(base_config(len(tokenizer)))
+    model.train()
+    stream = token_stream(encode_documents(tokenizer, mix), plan.seed)
+    losses: list[float] = []
+    started = time.monotonic()
+    with Progress() as progress:
+        task = progress.add_task("base", total=1.0)
+        for done in _train_steps(model, stream, plan, losses):
+            progress.update(task, completed=done, description=f"base, loss {losses[-1]:.2f}")
+            if len(losses) % 50 == 0:
+                recent = sum(losses[-50:]) / 50
+                progress.print(
+                    f"step {len(losses)} loss {recent:.3f} "
+                    f"minutes {(time.monotonic() - started) / 60:.1f}"
+                )
+            if checkpoint and len(losses) % 200 == 0:
+                save_base(model, tokenizer, checkpoint)
+    minutes = (time.monotonic() - started) / 60
+    last = losses[-20:]
+    result = PretrainResult(
+        len(losses), len(losses) * plan.batch_tokens, minutes, sum(last) / max(1, len(last))
+    )
+    return model, result
+
+
+def _train_steps(
+    model: LlamaForCausalLM, stream: Iterator[int], plan: PretrainPlan, losses: list[float]
+) -> Iterator[float]:
+    """Take steps until the plan is fulfilled; yields the progress in [0, 1] after each."""
+    optimizers = make_optimizers(model)
+    started = time.monotonic()
+    for step in range(plan.steps):
+        spent = (time.monotonic() - started) / 60 / plan.minutes
+        done = max(step / plan.steps, spent)
+        if done >= 1.0:
+            return
+        scale_learning_rates(optimizers, warm_then_linear(done))
+        window = plan.window_tokens * (2 if done >= plan.long_windows_from else 1)
+        batch = next_batch(stream, plan.batch_tokens // window, window)
+        losses.append(_train_step(model, optimizers, batch))
+        yield done
+
+
+def _train_step(
+    model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], batch: Tensor
+) -> float:
+    total = 0.0
+    parts = batch.chunk(2)  # half the memory traffic of the logits at a time
+    for part in parts:
+        logits = model(input_ids=part[:, :-1]).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten())
+        torch.autograd.backward(loss / len(parts))
+        total += loss.item() / len(parts)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return total
+
+
+def save_base(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the weights as fp16 safetensors with config and tokenizer, ready to be loaded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = LlamaForCausalLM(model.config).half()
+    copy.load_state_dict({k: v.half() for k, v in model.state_dict().items()})
+    copy.generation_config = GenerationConfig(
+        eos_token_id=0, pad_token_id=1, max_new_tokens=120, do_sample=False
+    )
+    copy.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
