@@ -1,0 +1,51 @@
+"""The handle of an event that waits on the bus itself."""
+
+from __future__ import annotations
+
+import anyio
+
+from intrinsic.bus.frames import Frame, enclosing_frames, lent_thread
+from intrinsic.bus.report import PublishReport
+from intrinsic.errors import BusClosedError
+from intrinsic.events import MemoryEvent
+
+
+class QueuedEvent:
+    """An event that `publish_nowait` accepted; the bus handles it, whether or not one waits."""
+
+    __slots__ = ("_finished", "_frame", "_report")
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._finished = anyio.Event()
+        self._report: PublishReport | None = None
+
+    @property
+    def event(self) -> MemoryEvent:
+        """The event as it was queued, with its parent where it has one."""
+        return self._frame.event
+
+    @property
+    def done(self) -> bool:
+        """Whether the event was handled or given up."""
+        return self._finished.is_set()
+
+    async def wait(self) -> PublishReport:
+        """Wait until the event was handled, and return its report.
+
+        Inside a handler this makes the event a nested one, so that the handler cannot wait for
+        itself: it may then run out of turn. Raises `BusClosedError` where the bus was left first,
+        and `BusError` inside the handling of this very event.
+        """
+        if not self.done:
+            for parent in enclosing_frames():
+                self._frame.owner.adopt(self._frame, parent)
+            with lent_thread():
+                await self._finished.wait()
+        if self._report is None:
+            raise BusClosedError(f"the bus was left before it handled event {self.event.id}")
+        return self._report
+
+    def _finish(self, report: PublishReport | None) -> None:
+        self._report = report
+        self._finished.set()
