@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.selection import Selection
@@ -20,8 +20,9 @@ class Skipped:
 class Receipt:
     """What one request got. Times are in milliseconds.
 
-    `selections` is the router's choice; `mixture` what generation will in fact run under, by
-    adapter id (`name@version`). In shadow mode the choice is recorded and the mixture is the base.
+    `selections` is the router's choice as far as it can be used; `mixture` the weights that
+    generation will run under, by adapter (`name@version`) and before run-time scaling. In shadow
+    mode the choice is recorded and the mixture is the base.
     """
 
     request_id: str
@@ -32,5 +33,3 @@ class Receipt:
     route_ms: float = 0.0
     load_ms: float = 0.0
     switch_ms: float = 0.0
-    router: str = ""
-    notes: tuple[str, ...] = field(default=())

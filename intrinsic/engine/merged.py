@@ -62,7 +62,7 @@ class MergedMode:
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         pristine = weight.detach().clone()
         W = pristine.T if sidecar.transposed else pristine
-        merged = mixed_weight(W, terms, dtype=dtype)
+        merged = mixed_weight(W, terms, dtype=dtype).to(weight.dtype)
         if not torch.isfinite(merged).all():
             raise UnsupportedAdapterError(
                 f"merging makes {sidecar.name} infinite; lower the weights"

@@ -1,0 +1,23 @@
+"""The text encoder `sentence-transformers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from intrinsic.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from intrinsic.routing.router import Embedder
+
+
+@hookimpl
+def register_embedders() -> Mapping[str, Callable[[str | None], Embedder]]:
+    """Encode with any sentence-transformers model; without a name with the bundled one."""
+
+    def sentence_transformers(model: str | None = None) -> Embedder:
+        from intrinsic.routing.encoder import SentenceEncoder
+
+        return SentenceEncoder(model)
+
+    return {"sentence-transformers": sentence_transformers}

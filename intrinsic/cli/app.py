@@ -1,0 +1,121 @@
+"""The commands of `intrinsic`, and how their errors are told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+from intrinsic.errors import IntrinsicError
+
+app = typer.Typer(
+    name="intrinsic",
+    help="Route each request to the right LoRA adapters and apply them to a live model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+adapters_app = typer.Typer(help="Look at the known adapters.", no_args_is_help=True)
+app.add_typer(adapters_app, name="adapters")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+AdaptersDir = Annotated[
+    Path | None, typer.Option("--adapters-dir", help="Folder of adapters [default: the bundled].")
+]
+PluginsDir = Annotated[
+    list[Path] | None, typer.Option("--plugins", help="Folder of drop-in plugins; may be repeated.")
+]
+
+
+@app.command()
+def demo(json: Json = False) -> None:
+    """Answer four questions with the adapters that fit, and one that none fits."""
+    from intrinsic.cli.demo import run_demo
+
+    anyio.run(run_demo, json)
+
+
+@app.command()
+def ask(
+    text: Annotated[str, typer.Argument(help="The question.")],
+    model: Annotated[
+        str | None, typer.Option(help="Path or hub name of a causal model [default: the bundled].")
+    ] = None,
+    adapters_dir: AdaptersDir = None,
+    top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
+    router: Annotated[str, typer.Option(help="keyword, embedding, hybrid, or a plugin's.")] = "hybrid",
+    explain: Annotated[bool, typer.Option(help="Show what the router thought.")] = False,
+    no_adapt: Annotated[bool, typer.Option(help="Ask the base model.")] = False,
+    shadow: Annotated[bool, typer.Option(help="Route and record, apply nothing.")] = False,
+    max_tokens: Annotated[int, typer.Option(help="Length of the answer, in tokens.")] = 120,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Fixes what is drawn.")] = None,
+    plugins: PluginsDir = None,
+    json: Json = False,
+) -> None:
+    """Answer one question under the mixture that fits it, streaming."""
+    from intrinsic.backends import GenerationOptions
+    from intrinsic.cli.ask import Question, run_ask
+    from intrinsic.cli.session import SessionOptions
+
+    question = Question(
+        text=text,
+        adapt=not no_adapt,
+        shadow=shadow,
+        explain=explain,
+        decoding=GenerationOptions(
+            max_new_tokens=max_tokens, temperature=temperature, seed=seed
+        ),
+    )
+    session = SessionOptions(model, adapters_dir, router, top_k, tuple(plugins or ()))
+    anyio.run(run_ask, question, session, json)
+
+
+@adapters_app.command("list")
+def list_adapters(adapters_dir: AdaptersDir = None, json: Json = False) -> None:
+    """List the known adapters."""
+    from intrinsic.cli.adapters import print_adapters
+
+    print_adapters(adapters_dir, as_json=json)
+
+
+@adapters_app.command("show")
+def show_adapter(name: str, adapters_dir: AdaptersDir = None, json: Json = False) -> None:
+    """Show one adapter: its card, its files, its layers."""
+    from intrinsic.cli.adapters import print_adapter
+
+    print_adapter(name, adapters_dir, as_json=json)
+
+
+@app.command()
+def plugins(folders: PluginsDir = None, json: Json = False) -> None:
+    """List the plugins: name, version, source, hooks."""
+    from intrinsic.cli.plugins import print_plugins
+
+    print_plugins(tuple(folders or ()), as_json=json)
+
+
+def main() -> None:
+    """Entry point of the command; an error of ours is one sentence and exit code 1."""
+    from intrinsic.plugins import PluginManager
+
+    commands = PluginManager.with_builtins()
+    commands.load_entry_points()
+    commands.call_sync("register_commands", app=app)
+    try:
+        app()
+    except* IntrinsicError as group:
+        for error in _leaves(group):
+            print(f"intrinsic: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def _leaves(group: BaseExceptionGroup[IntrinsicError]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]

@@ -1,0 +1,89 @@
+"""`intrinsic ask`: one question, routed, answered, streamed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+
+from intrinsic.backends import GenerationOptions
+from intrinsic.cli.output import print_json
+from intrinsic.cli.session import Session, SessionOptions, open_session
+from intrinsic.events import MemoryEvent
+from intrinsic.receipt import Receipt
+from intrinsic.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to ask, and how to decode the answer."""
+
+    text: str
+    decoding: GenerationOptions
+    adapt: bool = True
+    shadow: bool = False
+    explain: bool = False
+
+
+async def run_ask(question: Question, options: SessionOptions, as_json: bool) -> None:
+    """Route the question and stream the answer; what was applied goes to standard error."""
+    async with open_session(options) as session:
+        event = MemoryEvent.from_text(question.text)
+        receipt, ranking = await _route(session, event, question)
+        if not as_json:
+            _tell(receipt, ranking, question)
+        parts: list[str] = []
+        async with session.manager.lease(event if question.adapt else {}) as lease:
+            async for piece in lease.stream(question.text, question.decoding):
+                parts.append(piece)
+                if not as_json:
+                    print(piece, end="", flush=True)  # noqa: T201
+        if as_json:
+            print_json(_answer("".join(parts), receipt, ranking, question))
+        else:
+            print()  # noqa: T201
+
+
+async def _route(
+    session: Session, event: MemoryEvent, question: Question
+) -> tuple[Receipt | None, list[Selection]]:
+    ranking: list[Selection] = []
+    if question.explain:
+        cards = [entry.card for entry in session.registry.list_adapters()]
+        ranking = await session.router.rank(question.text, candidates=cards)
+    if not question.adapt:
+        return None, ranking
+    session.bus.set_shadow(question.shadow)
+    report = await session.bus.publish(event)
+    for error in report.errors:
+        print(f"intrinsic: {error}", file=sys.stderr)  # noqa: T201
+    return session.manager.receipt(event.id), ranking
+
+
+def _tell(receipt: Receipt | None, ranking: list[Selection], question: Question) -> None:
+    lines = [f"  {s.adapter:<16} {s.confidence:6.1%}  {s.reason}" for s in ranking]
+    if receipt is None:
+        lines.append("base model (nothing routed)")
+    else:
+        for selection in receipt.selections:
+            lines.append(
+                f"{selection.adapter} x {selection.weight:.2f} "
+                f"({selection.confidence:.0%}): {selection.reason}"
+            )
+        if not receipt.selections:
+            lines.append("no adapter fits: base model")
+        lines += [f"skipped {skipped.what}: {skipped.why}" for skipped in receipt.skipped]
+        if receipt.shadow:
+            lines.append("shadow mode: the base model answers")
+    print("\n".join(lines), file=sys.stderr)  # noqa: T201
+
+
+def _answer(
+    text: str, receipt: Receipt | None, ranking: list[Selection], question: Question
+) -> dict[str, object]:
+    return {
+        "question": question.text,
+        "answer": text,
+        "mixture": dict(receipt.mixture.entries) if receipt else {},
+        "receipt": asdict(receipt) if receipt else None,
+        "candidates": [asdict(selection) for selection in ranking],
+    }

@@ -1,0 +1,106 @@
+"""What every command that generates needs: model, adapters, router, bus."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from intrinsic.backends import ModelBackend
+from intrinsic.bundled import adapters_path, base_path
+from intrinsic.bus import MemoryBus
+from intrinsic.manager import AdapterManager
+from intrinsic.registry import AdapterRegistry
+from intrinsic.wiring import PluginRouter, WiringOptions, make_plugins, setup_weight_interface
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What to load. Without a model it is the bundled one with the bundled adapters."""
+
+    model: str | None = None
+    adapters_dir: Path | None = None
+    router: str = "hybrid"
+    top_k: int = 2
+    plugin_folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The wired system."""
+
+    bus: MemoryBus
+    backend: ModelBackend
+    registry: AdapterRegistry
+    manager: AdapterManager
+    router: PluginRouter
+
+
+@asynccontextmanager
+async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
+    """Load everything, showing progress on a terminal, and close it again."""
+    plugins = make_plugins(options.plugin_folders)
+    for problem in plugins.problems:
+        print(f"intrinsic: {problem}", file=sys.stderr)  # noqa: T201
+    registry = open_registry(options)
+    with loading("loading", ("model", "router")) as done:
+        backend = await anyio.to_thread.run_sync(_load_model, options.model)
+        done()
+        bus = MemoryBus(plugins=plugins)
+        wiring = WiringOptions(router=options.router, top_k=options.top_k)
+        manager, router = setup_weight_interface(
+            bus, backend, registry, options=wiring, plugins=plugins
+        )
+        await router.rank("warm up", candidates=[e.card for e in registry.list_adapters()])
+        done()
+    async with bus:
+        yield Session(bus, backend, registry, manager, router)
+
+
+@contextmanager
+def loading(title: str, steps: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal, over named steps; call what it yields after each."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    names = iter(steps)
+    with bar:
+        task = bar.add_task(f"{title} {next(names)}", total=len(steps))
+        yield lambda: bar.update(task, advance=1, description=f"{title} {next(names, 'done')}")
+
+
+def open_registry(options: SessionOptions) -> AdapterRegistry:
+    """The adapters of the named folder; the bundled ones fit the bundled model alone."""
+    if options.adapters_dir is None and options.model is not None:
+        print(  # noqa: T201
+            "intrinsic: the bundled adapters do not fit another model; "
+            "name its adapters with --adapters-dir",
+            file=sys.stderr,
+        )
+        return AdapterRegistry()
+    registry = AdapterRegistry.from_folder(options.adapters_dir or adapters_path())
+    for problem in registry.problems:
+        print(f"intrinsic: {problem.path} is left out: {problem.why}", file=sys.stderr)  # noqa: T201
+    return registry
+
+
+def _load_model(model: str | None) -> ModelBackend:
+    import transformers
+
+    from intrinsic.backends.transformers_backend import TransformersBackend
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    return TransformersBackend.from_pretrained(model or base_path())

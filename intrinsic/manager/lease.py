@@ -1,0 +1,65 @@
+"""The right to generate under a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from intrinsic.backends import (
+    AnswerScore,
+    Generation,
+    GenerationOptions,
+    ModelBackend,
+    Prompt,
+)
+from intrinsic.backends.backend import GREEDY
+from intrinsic.errors import MixtureError
+from intrinsic.mixture import Mixture
+
+Heard = Callable[[Generation], Awaitable[None]]
+
+
+class Lease:
+    """While it is held, `mixture` is what its calls run under, and its adapters stay.
+
+    `mixture` has the weights in force: those asked for times each adapter's run-time scaling.
+    """
+
+    def __init__(self, backend: ModelBackend, mixture: Mixture, on_generation: Heard) -> None:
+        self.mixture = mixture
+        self._backend = backend
+        self._on_generation = on_generation
+        self._held = True
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The adapters in the mixture, `name@version`."""
+        return self.mixture.adapters
+
+    async def generate(self, prompt: Prompt, options: GenerationOptions = GREEDY) -> Generation:
+        """Answer a prompt under the mixture. Raises `MixtureError` after the block."""
+        self._check_held()
+        generation = await self._backend.generate(prompt, mixture=self.mixture, options=options)
+        await self._on_generation(generation)
+        return generation
+
+    async def stream(
+        self, prompt: Prompt, options: GenerationOptions = GREEDY
+    ) -> AsyncIterator[str]:
+        """Answer a prompt under the mixture, piece by piece, within the lease."""
+        self._check_held()
+        async for piece in self._backend.stream(prompt, mixture=self.mixture, options=options):
+            self._check_held()
+            yield piece
+
+    async def score(self, prompt: Prompt, answers: Sequence[str]) -> list[AnswerScore]:
+        """Log-likelihoods of answers under the mixture."""
+        self._check_held()
+        return await self._backend.score(prompt, answers, mixture=self.mixture)
+
+    def end(self) -> None:
+        """Called by the manager when the lease is given back."""
+        self._held = False
+
+    def _check_held(self) -> None:
+        if not self._held:
+            raise MixtureError("this lease was given back; generate inside its 'async with' block")

@@ -1,0 +1,332 @@
+"""The manager: mixtures onto the model, exactly, per request, and off it without a trace."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from intrinsic.backends import Capability, Generation, ModelBackend
+from intrinsic.errors import (
+    AdapterNotLoadedError,
+    CapabilityError,
+    CapacityError,
+    IntrinsicError,
+)
+from intrinsic.events import MemoryEvent
+from intrinsic.manager.admission import admit
+from intrinsic.manager.lease import Heard, Lease
+from intrinsic.manager.loader import AdapterLoader
+from intrinsic.manager.mode_gate import ModeGate
+from intrinsic.manager.options import ManagerOptions
+from intrinsic.manager.request import What, weights_of
+from intrinsic.manager.scaling import ScalingRegister, ScalingReport
+from intrinsic.manager.stats import ManagerStats
+from intrinsic.mixture import Mixture
+from intrinsic.receipt import Receipt, Skipped
+from intrinsic.registry import AdapterRegistry
+from intrinsic.selection import Selection
+
+if TYPE_CHECKING:
+    from intrinsic.plugins import PluginManager
+
+logger = logging.getLogger("intrinsic.manager")
+
+Asked = What | MemoryEvent | None
+"""What a lease can be taken on: a mixture in any form, an event's receipt, or the active one."""
+
+
+class AdapterManager:
+    """Brings mixtures of registered adapters onto the model behind `backend`.
+
+    Any number of requests hold leases at once, each on its own mixture. Adapters are loaded when
+    a lease needs them; at capacity the least recently used one that nobody holds goes.
+    """
+
+    def __init__(
+        self,
+        backend: ModelBackend,
+        registry: AdapterRegistry,
+        *,
+        options: ManagerOptions | None = None,
+        plugins: PluginManager | None = None,
+    ) -> None:
+        self.backend = backend
+        self.registry = registry
+        self.options = options or ManagerOptions()
+        self._plugins = plugins
+        self._loader = AdapterLoader(backend, registry, self.options, self._notify)
+        self._gate = ModeGate(
+            self._merge, self._restore, wait_timeout_s=self.options.wait_timeout_s
+        )
+        self._scaling = ScalingRegister()
+        self._active: dict[str, float] = {}
+        self._fused: tuple[str, ...] = ()
+        self._receipts: OrderedDict[str, Receipt] = OrderedDict()
+        self._warned = False
+        self.bypassed = False
+        """While true, a lease that asks for nothing is on the base, not on the active mixture."""
+
+    async def apply(
+        self,
+        selections: Sequence[Selection],
+        *,
+        request_id: str | None = None,
+        shadow: bool = False,
+        route_ms: float = 0.0,
+        skipped: Sequence[Skipped] = (),
+    ) -> Receipt:
+        """Bind a router's choice to a request and bring its adapters onto the device.
+
+        What cannot be used is skipped and the receipt says why; nothing is held until the request
+        takes its lease with the receipt. In shadow mode nothing is loaded.
+        """
+        start = time.perf_counter()
+        chosen, refused = self._admit(selections)
+        load_ms = 0.0
+        if not shadow:
+            chosen, failed = await self._load_what_loads(chosen)
+            refused += failed
+            load_ms = (time.perf_counter() - start) * 1e3
+        start = time.perf_counter()
+        weights = {} if shadow else {self._key(s.adapter): s.weight for s in chosen}
+        receipt = Receipt(
+            request_id=request_id or uuid.uuid4().hex,
+            selections=tuple(chosen),
+            mixture=Mixture.of(weights),
+            skipped=(*skipped, *refused),
+            shadow=shadow,
+            route_ms=route_ms,
+            load_ms=load_ms,
+            switch_ms=(time.perf_counter() - start) * 1e3,
+        )
+        self._remember(receipt)
+        return receipt
+
+    def receipt(self, request_id: str) -> Receipt | None:
+        """The latest receipt of a request, or None where there is none (any more)."""
+        return self._receipts.get(request_id)
+
+    @asynccontextmanager
+    async def lease(self, what: Asked = None) -> AsyncIterator[Lease]:
+        """Hold a mixture: its adapters are on the device and stay until the block ends.
+
+        `what` is an event that was published (its receipt counts), a receipt, a mixture, weights
+        by adapter name, selections, one adapter's name, or None for the active mixture. Raises
+        `AdapterNotFoundError`, `CapacityError` where there is no room within `wait_timeout_s`, and
+        what loading raises.
+        """
+        weights = self._weights(what)
+        if weights and not self.backend.supports(Capability.LORA):
+            raise CapabilityError(
+                f"backend {self.backend.name!r} cannot apply adapters; lease the base model"
+            )
+        mixture = self._effective(weights)
+        await self._gate.enter(mixture)
+        try:
+            await self._loader.hold(mixture.adapters)
+            lease = Lease(self.backend, mixture, self._heard(what))
+            try:
+                yield lease
+            finally:
+                lease.end()
+                self._loader.release(mixture.adapters)
+        finally:
+            self._gate.leave()
+
+    async def load(self, name: str, *, pin: bool = False) -> None:
+        """Bring an adapter onto the device; a pinned one is never evicted."""
+        key = self._key(name)
+        await self._loader.load([key])
+        if pin:
+            self.pin(name)
+
+    async def unload(self, name: str) -> None:
+        """Wait for an adapter's requests to end and take it off the device.
+
+        It leaves the active mixture too. Raises `AdapterNotLoadedError`, or `AdapterInUseError`
+        where its requests do not end within `wait_timeout_s`; then it stays in use.
+        """
+        key = self._key(name)
+        if key in self._fused:
+            await self.unfuse()
+        await self._loader.unload(key)
+        self._active.pop(key, None)
+
+    def pin(self, name: str, *, pinned: bool = True) -> None:
+        """Protect a loaded adapter from eviction, or no longer. Raises `AdapterNotLoadedError`."""
+        key = self._key(name)
+        if key not in self._loader.table:
+            raise AdapterNotLoadedError(f"adapter {key!r} is not loaded; load it first")
+        self._loader.table[key].pinned = pinned
+
+    async def swap(self, what: Asked) -> Mixture:
+        """Make a mixture the active one and take the former one's adapters off the device.
+
+        All or nothing: the new adapters are loaded and checked before anything else changes.
+        Former adapters that are pinned or in use stay.
+        """
+        weights = self._weights(what)
+        await self._loader.load(tuple(weights))
+        former, self._active = self._active, weights
+        for key in former:
+            table = self._loader.table
+            if key not in weights and key in table and not table[key].pinned:
+                await self._loader.unload_if_idle(key)
+        return self._effective(weights)
+
+    async def set_active(self, what: Asked) -> Mixture:
+        """Make a mixture the one that requests get which ask for nothing; {} is the base."""
+        weights = self._weights(what) if what is not None else {}
+        await self._loader.load(tuple(weights))
+        self._active = weights
+        return self._effective(weights)
+
+    def get_active_adapters(self) -> dict[str, float]:
+        """The active mixture: weights by adapter, `name@version`, before run-time scaling."""
+        return dict(self._active)
+
+    async def fuse(self, what: Asked = None) -> Mixture:
+        """Write a mixture into the weights, once the requests that run have ended.
+
+        It then costs nothing per token. It is taken out, by copying the pristine weights back,
+        as soon as a request asks for another mixture. Raises `CapacityError` after
+        `wait_timeout_s`.
+        """
+        weights = self._weights(what)
+        if not self.backend.supports(Capability.MERGE):
+            raise CapabilityError(f"backend {self.backend.name!r} cannot merge weights")
+        mixture = self._effective(weights)
+        await self._gate.change(mixture or None)
+        return mixture
+
+    async def unfuse(self) -> None:
+        """Copy the pristine weights back, once the requests that run have ended."""
+        await self._gate.change(None)
+
+    def set_scaling(self, name: str, scaling: float) -> ScalingReport:
+        """Scale an adapter by `scaling` times its trained scale, from the next lease on.
+
+        Setting the same twice changes nothing; 1.0 is the adapter as trained. Requests that run
+        keep what they started with.
+        """
+        key = self._key(name)
+        self._scaling.set(key, scaling)
+        table = self._loader.table
+        layers = table[key].info.layers if key in table else 0
+        return ScalingReport(key, self._scaling.get(key), layers)
+
+    def get_stats(self) -> ManagerStats:
+        """Memory by tier, hits, misses and evictions."""
+        table, loader = self._loader.table, self._loader
+        by_count = len(table) / loader.max_loaded
+        by_bytes = table.bytes_used / (self.options.max_bytes or float("inf"))
+        return ManagerStats(
+            l1_utilization=max(by_count, by_bytes),
+            l1_used_bytes=table.bytes_used,
+            l1_entries=len(table),
+            l2_utilization=0.0,
+            l2_used_bytes=0,
+            l3_entries=len(self.registry),
+            bytes_by_adapter={key: table[key].info.bytes_used for key in table},
+            hits=loader.hits,
+            misses=loader.misses,
+            evictions=loader.evictions,
+            leases=self._gate.running,
+            merged=self._gate.merged is not None,
+        )
+
+    async def _merge(self, mixture: Mixture) -> None:
+        """Called by the gate once no request runs; merged adapters are held until restored."""
+        await self._loader.hold(mixture.adapters)
+        try:
+            await self.backend.merge(mixture)
+        except BaseException:
+            self._loader.release(mixture.adapters)
+            raise
+        self._fused = mixture.adapters
+
+    async def _restore(self) -> None:
+        if self._fused:
+            await self.backend.restore()
+            self._loader.release(self._fused)
+            self._fused = ()
+
+    async def _load_what_loads(
+        self, chosen: Sequence[Selection]
+    ) -> tuple[list[Selection], list[Skipped]]:
+        sound: list[Selection] = []
+        failed: list[Skipped] = []
+        for selection in chosen:
+            try:
+                await self._loader.load([self._key(selection.adapter)], wait=False)
+            except CapacityError as error:
+                logger.info("%s is loaded when its request starts: %s", selection.adapter, error)
+            except (IntrinsicError, OSError, RuntimeError) as error:
+                logger.warning("adapter %s is skipped: %s", selection.adapter, error)
+                failed.append(Skipped(selection.adapter, str(error)))
+                continue
+            sound.append(selection)
+        return sound, failed
+
+    def _weights(self, what: Asked) -> dict[str, float]:
+        if isinstance(what, MemoryEvent):
+            what = self._receipt_of(what)
+        if what is not None:
+            return weights_of(what, self.registry)
+        return {} if self.bypassed else dict(self._active)
+
+    def _effective(self, weights: Mapping[str, float]) -> Mixture:
+        return Mixture.of({key: w * self._scaling.get(key) for key, w in weights.items()})
+
+    def _key(self, name: str) -> str:
+        return self.registry.get_adapter(name).key
+
+    def _receipt_of(self, event: MemoryEvent) -> Receipt | None:
+        return self.receipt(event.context.request_id or event.id)
+
+    def _remember(self, receipt: Receipt) -> None:
+        self._receipts[receipt.request_id] = receipt
+        self._receipts.move_to_end(receipt.request_id)
+        while len(self._receipts) > self.options.max_receipts:
+            self._receipts.popitem(last=False)
+
+    def _heard(self, what: Asked) -> Heard:
+        if isinstance(what, MemoryEvent):
+            what = self._receipt_of(what)
+        receipt = what if isinstance(what, Receipt) else Receipt(request_id="")
+
+        async def heard(generation: Generation) -> None:
+            await self._notify(
+                "on_generation",
+                receipt=receipt,
+                tokens=generation.tokens,
+                generate_ms=generation.generate_ms,
+            )
+
+        return heard
+
+    async def _notify(self, hook: str, **arguments: object) -> None:
+        if self._plugins is not None and self._plugins.has(hook):
+            await self._plugins.notify(hook, **arguments)
+
+    def _admit(self, selections: Sequence[Selection]) -> tuple[list[Selection], list[Skipped]]:
+        if selections and not self.backend.supports(Capability.LORA):
+            return [], self._cannot(selections)
+        return admit(
+            selections,
+            registry=self.registry,
+            options=self.options,
+            max_loaded=self._loader.max_loaded,
+        )
+
+    def _cannot(self, selections: Sequence[Selection]) -> list[Skipped]:
+        why = f"backend {self.backend.name!r} has no access to weights"
+        if not self._warned:
+            self._warned = True
+            logger.warning("%s: every request gets the base model", why)
+        return [Skipped(selection.adapter, why) for selection in selections]

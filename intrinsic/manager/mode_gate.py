@@ -1,0 +1,83 @@
+"""Side-car or merged: many mixtures at once, or one that is written into the weights.
+
+While nothing is merged, any request may run. While a mixture is merged, requests for exactly it
+run; the first request for another waits until those have ended, has the base weights copied back,
+and goes on in side-car mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from intrinsic.errors import CapacityError
+from intrinsic.mixture import Mixture
+
+
+class ModeGate:
+    """Lets requests in under a mixture; `merge` and `restore` are the backend's."""
+
+    def __init__(
+        self,
+        merge: Callable[[Mixture], Awaitable[None]],
+        restore: Callable[[], Awaitable[None]],
+        *,
+        wait_timeout_s: float,
+    ) -> None:
+        self.merged: Mixture | None = None
+        self.running = 0
+        self._merge = merge
+        self._restore = restore
+        self._wait_timeout_s = wait_timeout_s
+        self._turn = anyio.Lock()
+        self._changing = False
+        self._left = anyio.Event()
+
+    async def enter(self, mixture: Mixture) -> None:
+        """Wait until a request may run under `mixture`, and count it as running."""
+        if not self._may_run(mixture):
+            async with self._turn:
+                if not self._may_run(mixture):
+                    await self._change(None)
+                self.running += 1
+            return
+        self.running += 1
+
+    def leave(self) -> None:
+        """Count a request as ended."""
+        self.running -= 1
+        self._left.set()
+        self._left = anyio.Event()
+
+    async def change(self, mixture: Mixture | None) -> None:
+        """Merge a mixture once all running requests have ended; None restores the base."""
+        async with self._turn:
+            if mixture != self.merged:
+                await self._change(mixture)
+
+    def _may_run(self, mixture: Mixture) -> bool:
+        return not self._changing and self.merged in (None, mixture)
+
+    async def _change(self, mixture: Mixture | None) -> None:
+        self._changing = True
+        try:
+            await self._drain()
+            with anyio.CancelScope(shield=True):
+                await self._restore()
+                self.merged = None
+                if mixture is not None:
+                    await self._merge(mixture)
+                    self.merged = mixture
+        finally:
+            self._changing = False
+
+    async def _drain(self) -> None:
+        with anyio.move_on_after(self._wait_timeout_s):
+            while self.running:
+                await self._left.wait()
+            return
+        raise CapacityError(
+            f"{self.running} requests still run after {self._wait_timeout_s} s, "
+            "so the mode of the weights cannot change; end them or raise wait_timeout_s"
+        )

@@ -1,0 +1,81 @@
+"""The adapters on the device, least recently used first, with who holds them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from intrinsic.backends import AdapterInfo
+from intrinsic.errors import CapacityError
+
+
+@dataclass(slots=True)
+class Slot:
+    """One adapter on the device. A slot that drains gives out no new leases."""
+
+    info: AdapterInfo
+    leases: int = 0
+    pinned: bool = False
+    draining: bool = False
+
+
+class SlotTable:
+    """Slots by adapter key (`name@version`), in the order of their last use."""
+
+    def __init__(self) -> None:
+        self._slots: OrderedDict[str, Slot] = OrderedDict()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._slots
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._slots))
+
+    def __getitem__(self, key: str) -> Slot:
+        return self._slots[key]
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of all adapters on the device."""
+        return sum(slot.info.bytes_used for slot in self._slots.values())
+
+    def can_hold(self, keys: Collection[str]) -> bool:
+        """Whether all are on the device and none of them drains."""
+        return all(key in self._slots and not self._slots[key].draining for key in keys)
+
+    def add(self, key: str, info: AdapterInfo) -> None:
+        """Note a loaded adapter as the most recently used."""
+        self._slots[key] = Slot(info)
+
+    def remove(self, key: str) -> None:
+        """Forget an adapter that left the device."""
+        del self._slots[key]
+
+    def hold(self, keys: Collection[str]) -> None:
+        """Count a lease on each, and note the use."""
+        for key in keys:
+            self._slots[key].leases += 1
+            self._slots.move_to_end(key)
+
+    def release(self, keys: Collection[str]) -> None:
+        """Give a lease on each back."""
+        for key in keys:
+            self._slots[key].leases -= 1
+
+    def victims(self, count: int, *, keep: Collection[str]) -> list[str]:
+        """Choose what must go: free ones before leased ones, least recently used first.
+
+        Never what is pinned or in `keep`. Raises `CapacityError` where there are too few.
+        """
+        able = [k for k, slot in self._slots.items() if not slot.pinned and k not in keep]
+        if len(able) < count:
+            held = ", ".join(k for k in self._slots if k not in able) or "none"
+            raise CapacityError(
+                f"{count} more adapters need room and {len(able)} may be evicted "
+                f"(pinned or needed: {held}); raise max_loaded or unpin one"
+            )
+        return sorted(able, key=lambda key: self._slots[key].leases > 0)[:count]

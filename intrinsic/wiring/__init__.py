@@ -1,0 +1,17 @@
+"""The bus, a router and the manager, wired together."""
+
+from intrinsic.wiring.interface import (
+    WeightInterface,
+    WiringOptions,
+    make_plugins,
+    setup_weight_interface,
+)
+from intrinsic.wiring.plugin_router import PluginRouter
+
+__all__ = [
+    "PluginRouter",
+    "WeightInterface",
+    "WiringOptions",
+    "make_plugins",
+    "setup_weight_interface",
+]

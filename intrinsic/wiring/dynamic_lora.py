@@ -1,0 +1,76 @@
+"""The handler of `DYNAMIC_LORA`: route the memories, bring the mixture, return the receipt."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from intrinsic.bus import MemoryBus
+from intrinsic.errors import IntrinsicError
+from intrinsic.events import MemoryEvent, by_relevance
+from intrinsic.manager import AdapterManager
+from intrinsic.receipt import Receipt, Skipped
+from intrinsic.registry import AdapterRegistry
+from intrinsic.selection import RouteContext, Selection
+from intrinsic.wiring.plugin_router import PluginRouter
+
+logger = logging.getLogger("intrinsic.wiring")
+
+
+class DynamicLoraHandler:
+    """Turns an event into a receipt. A router that fails costs the adapters, not the request."""
+
+    def __init__(self, bus: MemoryBus, manager: AdapterManager, router: PluginRouter) -> None:
+        self._bus = bus
+        self._manager = manager
+        self._router = router
+
+    async def __call__(self, event: MemoryEvent) -> Receipt:
+        """Route, apply, say what was done; the receipt's request id is the event's, or its id."""
+        start = time.perf_counter()
+        selections, skipped = await self._select(event)
+        return await self._manager.apply(
+            selections,
+            request_id=event.context.request_id or event.id,
+            shadow=self._bus.is_shadow(event),
+            route_ms=(time.perf_counter() - start) * 1e3,
+            skipped=skipped,
+        )
+
+    async def _select(self, event: MemoryEvent) -> tuple[list[Selection], list[Skipped]]:
+        named, skipped = self._named(event)
+        if named:
+            return named, skipped
+        cards = [entry.card for entry in self._manager.registry.list_adapters()]
+        context = RouteContext(event.context.request_id, event.context.session_id, event.vectors)
+        try:
+            selections = await self._router.route(event.text, candidates=cards, context=context)
+        except Exception as error:
+            logger.warning("routing failed, the base model answers: %s", error)
+            return [], [*skipped, Skipped("router", f"{type(error).__name__}: {error}")]
+        return selections, skipped
+
+    def _named(self, event: MemoryEvent) -> tuple[list[Selection], list[Skipped]]:
+        """Adapters that memories name by path; one that is not known yet is registered."""
+        named: dict[str, Selection] = {}
+        skipped: list[Skipped] = []
+        for vector in by_relevance(event.vectors):
+            if vector.lora_adapter_path is None:
+                continue
+            try:
+                key = _registered(self._manager.registry, Path(vector.lora_adapter_path))
+            except IntrinsicError as error:
+                skipped.append(Skipped(vector.lora_adapter_path, str(error)))
+                continue
+            reason = f"named by memory {vector.memory_id!r}"
+            named.setdefault(key, Selection(key, 1.0, vector.injection_strength, reason))
+        return list(named.values()), skipped
+
+
+def _registered(registry: AdapterRegistry, path: Path) -> str:
+    resolved = path.expanduser().resolve()
+    for entry in registry.list_adapters():
+        if entry.path.resolve() == resolved:
+            return entry.key
+    return registry.register_adapter(resolved).key

@@ -1,0 +1,86 @@
+"""`setup_weight_interface`: one call that wires a bus, a model and a registry together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from intrinsic.backends import ModelBackend
+from intrinsic.bus import MemoryBus, Notice
+from intrinsic.errors import ConfigError
+from intrinsic.manager import AdapterManager, ManagerOptions
+from intrinsic.plugins import PluginManager
+from intrinsic.registry import AdapterRegistry
+from intrinsic.routing.router import Embedder
+from intrinsic.wiring.plugin_router import PluginRouter
+
+
+class WeightInterface(NamedTuple):
+    """What `setup_weight_interface` built."""
+
+    manager: AdapterManager
+    router: PluginRouter
+
+
+@dataclass(frozen=True, slots=True)
+class WiringOptions:
+    """`router` is the name of a built-in or plugin router; at most `top_k` adapters are mixed."""
+
+    router: str = "hybrid"
+    top_k: int = 2
+    manager: ManagerOptions = field(default_factory=ManagerOptions)
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ConfigError(f"top_k is {self.top_k}; it must be 1 or more")
+
+
+def make_plugins(folders: Iterable[str | Path] = ()) -> PluginManager:
+    """Built-in plugins, installed ones (entry points), and those of the named folders."""
+    plugins = PluginManager.with_builtins()
+    plugins.load_entry_points()
+    for folder in folders:
+        plugins.load_folder(folder)
+    return plugins
+
+
+def setup_weight_interface(
+    bus: MemoryBus,
+    backend: ModelBackend,
+    registry: AdapterRegistry,
+    embedder: Embedder | None = None,
+    *,
+    options: WiringOptions | None = None,
+    plugins: PluginManager | None = None,
+) -> WeightInterface:
+    """Wire a bus to a model: `DYNAMIC_LORA` events are routed and answered with a `Receipt`.
+
+    Without an embedder the bundled one is used where the router needs one. `plugins` are the
+    bus's own unless given, else the built-in and the installed ones. While the bus is suspended
+    the active mixture is bypassed as well. Raises `ConfigError` for an unknown router.
+    """
+    chosen = options or WiringOptions()
+    found = plugins or bus.plugins or make_plugins()
+    routers = {
+        name: factory
+        for result in found.call_sync("register_routers").results
+        for name, factory in (result.value or {}).items()
+    }
+    if chosen.router not in routers:
+        raise ConfigError(f"unknown router {chosen.router!r}; known: {', '.join(sorted(routers))}")
+    router = PluginRouter(routers[chosen.router](embedder), found, top_k=chosen.top_k)
+    manager = AdapterManager(backend, registry, options=chosen.manager, plugins=found)
+    interface = WeightInterface(manager, router)
+    found.call_sync("register_handlers", bus=bus, interface=interface)
+    _follow_kill_switch(bus, manager)
+    return interface
+
+
+def _follow_kill_switch(bus: MemoryBus, manager: AdapterManager) -> None:
+    def bypass(notice: Notice) -> None:
+        manager.bypassed = notice.name == "suspended"
+
+    bus.on("suspended", bypass)
+    bus.on("resumed", bypass)

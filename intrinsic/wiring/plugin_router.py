@@ -1,0 +1,74 @@
+"""A router that lets plugins decide first, adjust afterwards, and hear of the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from intrinsic.card import AdapterCard
+from intrinsic.routing.router import RankingRouter, Router
+from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
+
+if TYPE_CHECKING:
+    from intrinsic.plugins import PluginManager
+
+
+class PluginRouter:
+    """Asks `select_adapters`, then `router`, then `adjust_selections`, then tells `on_route`.
+
+    A plugin that raises or hangs is passed over. `top_k` is what a call without it gets.
+    """
+
+    def __init__(self, router: Router, plugins: PluginManager, *, top_k: int = 1) -> None:
+        self.router = router
+        self.plugins = plugins
+        self.top_k = top_k
+
+    async def route(
+        self,
+        query: str,
+        *,
+        candidates: Sequence[AdapterCard],
+        top_k: int | None = None,
+        context: RouteContext = NO_CONTEXT,
+    ) -> list[Selection]:
+        """Return at most `top_k` selections, best first; empty means that none fits."""
+        count = self.top_k if top_k is None else top_k
+        chosen = await self._choose(query, candidates, count, context)
+        if self.plugins.has("adjust_selections"):
+            outcome = await self.plugins.call_chain(
+                "adjust_selections", "selections", chosen, query=query, context=context
+            )
+            chosen = list(outcome.value)
+        if self.plugins.has("on_route"):
+            await self.plugins.notify("on_route", query=query, selections=chosen, context=context)
+        return chosen
+
+    async def rank(
+        self,
+        query: str,
+        *,
+        candidates: Sequence[AdapterCard],
+        context: RouteContext = NO_CONTEXT,
+    ) -> list[Selection]:
+        """Every candidate as the router alone sees it; what it selects, where it cannot rank."""
+        if isinstance(self.router, RankingRouter):
+            return await self.router.rank(query, candidates=candidates, context=context)
+        return await self.router.route(
+            query, candidates=candidates, top_k=len(candidates), context=context
+        )
+
+    async def _choose(
+        self, query: str, candidates: Sequence[AdapterCard], top_k: int, context: RouteContext
+    ) -> list[Selection]:
+        if self.plugins.has("select_adapters"):
+            outcome = await self.plugins.call_first(
+                "select_adapters",
+                query=query,
+                candidates=candidates,
+                top_k=top_k,
+                context=context,
+            )
+            if outcome.value is not None:
+                return list(outcome.value)[:top_k]
+        return await self.router.route(query, candidates=candidates, top_k=top_k, context=context)
