@@ -115,8 +115,9 @@ class SentenceEncoder:
                 "raise busy_timeout_s or send fewer texts at once"
             )
         try:
-            vectors = dict(zip(texts, self._cache.get(texts), strict=True))
-            missing = [text for text, vector in vectors.items() if vector is None]
+            found = zip(texts, self._cache.get(texts), strict=True)
+            vectors = {text: vector for text, vector in found if vector is not None}
+            missing = [text for text in dict.fromkeys(texts) if text not in vectors]
             if missing:
                 fresh = self._encode(missing)
                 self._cache.put(missing, fresh)
@@ -184,11 +185,12 @@ def unit_rows(values: np.ndarray[Any, Any], rows: int, name: str) -> Vectors:
             f"encoder {name!r} gave an array of shape {values.shape} for {rows} texts; "
             f"it must be ({rows}, dimension)"
         )
-    vectors = values.astype(np.float32)
+    vectors: Vectors = values.astype(np.float32)
     if not np.isfinite(vectors).all():
         raise EncoderError(f"encoder {name!r} gave values that are not finite; use another model")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    vectors /= np.where(lengths > 0, lengths, 1.0)
+    return vectors
 
 
 def _means(vectors: Vectors, lengths: Sequence[Sequence[int]]) -> Vectors:

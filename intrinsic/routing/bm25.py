@@ -1,0 +1,132 @@
+"""BM25 over bags of stems, in numpy; an index never changes, its successor shares its parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = Mapping[str, float]
+"""How often each stem stands in a document; a fraction where a field counts for less."""
+
+Floats = npt.NDArray[np.float64]
+Slots = npt.NDArray[np.intp]
+
+Documents = Mapping[Any, Counts]
+"""Bags of stems by key, which is anything hashable."""
+
+K1 = 1.2
+B = 0.75
+
+
+class Lexical(NamedTuple):
+    """What the words of a query say of each document."""
+
+    scores: Floats  # (slots,) BM25
+    covered: Floats  # (slots,) the matched words' share of the query's idf, in [0, 1]
+    rarity: Floats  # (slots,) idf of the rarest matched word
+
+
+class _Posting(NamedTuple):
+    slots: Slots  # (documents with the term,)
+    counts: Floats  # (documents with the term,)
+
+
+@dataclass(frozen=True, slots=True)
+class Bm25Index:
+    """Documents by key, each in a slot of its own.
+
+    `score(q, d) = Σ_t idf(t) · c (k1 + 1) / (c + k1 (1 - b + b · |d| / mean |d|))` with
+    `idf(t) = ln(1 + (N - n_t + ½) / (n_t + ½))` (Robertson and Zaragoza 2009, Lucene's form).
+    """
+
+    slots: Mapping[Hashable, int] = field(default_factory=dict)
+    counts: Documents = field(default_factory=dict)
+    postings: Mapping[str, _Posting] = field(default_factory=dict)
+    lengths: Floats = field(default_factory=lambda: np.zeros(0))  # (slots,), 0 where free
+
+    def updated(self, documents: Documents) -> Bm25Index:
+        """Return an index of exactly `documents`; what is in this one already costs nothing."""
+        gone = [key for key in self.slots if key not in documents]
+        new = [key for key in documents if key not in self.slots]
+        slots = {key: slot for key, slot in self.slots.items() if key in documents}
+        taken = set(slots.values())
+        free = (slot for slot in range(len(documents) + len(gone)) if slot not in taken)
+        for key in new:
+            slots[key] = next(free)
+        lengths = np.zeros(1 + max(slots.values(), default=-1))
+        kept = min(len(lengths), len(self.lengths))
+        lengths[:kept] = self.lengths[:kept]
+        for key in gone:
+            if self.slots[key] < len(lengths):
+                lengths[self.slots[key]] = 0.0
+        for key in new:
+            lengths[slots[key]] = sum(documents[key].values())
+        postings = dict(self.postings)
+        _drop(postings, gone, self.slots, self.counts)
+        _add(postings, new, slots, documents)
+        return Bm25Index(slots, dict(documents), postings, lengths)
+
+    def weigh(self, terms: Sequence[str]) -> Lexical:
+        """Return what `terms` (repeats do not count) say of each slot."""
+        scores, covered, rarity = (np.zeros(len(self.lengths)) for _ in range(3))
+        n_docs = len(self.slots)
+        mean_length = float(self.lengths.sum()) / max(n_docs, 1) or 1.0
+        mass = 0.0
+        for term in dict.fromkeys(terms):
+            posting = self.postings.get(term)
+            n_term = 0 if posting is None else len(posting.slots)
+            idf = math.log1p((n_docs - n_term + 0.5) / (n_term + 0.5))
+            mass += idf
+            if posting is None:
+                continue
+            at, counts = posting
+            norm = K1 * (1.0 - B + B * self.lengths[at] / mean_length)
+            scores[at] += idf * counts * (K1 + 1.0) / (counts + norm)
+            covered[at] += idf
+            rarity[at] = np.maximum(rarity[at], idf)
+        return Lexical(scores, covered / mass if mass else covered, rarity)
+
+
+def _drop(
+    postings: dict[str, _Posting],
+    keys: Collection[Hashable],
+    slots: Mapping[Hashable, int],
+    counts: Documents,
+) -> None:
+    doomed: dict[str, list[int]] = {}
+    for key in keys:
+        for term in counts[key]:
+            doomed.setdefault(term, []).append(slots[key])
+    for term, of_term in doomed.items():
+        keep = ~np.isin(postings[term].slots, of_term)
+        if keep.any():
+            postings[term] = _Posting(postings[term].slots[keep], postings[term].counts[keep])
+        else:
+            del postings[term]
+
+
+def _add(
+    postings: dict[str, _Posting],
+    keys: Collection[Hashable],
+    slots: Mapping[Hashable, int],
+    counts: Documents,
+) -> None:
+    grown: dict[str, tuple[list[int], list[float]]] = {}
+    for key in keys:
+        for term, count in counts[key].items():
+            at, of_term = grown.setdefault(term, ([], []))
+            at.append(slots[key])
+            of_term.append(count)
+    for term, (at, of_term) in grown.items():
+        new = _Posting(np.array(at, np.intp), np.array(of_term, np.float64))
+        old = postings.get(term)
+        if old is not None:
+            new = _Posting(
+                np.concatenate([old.slots, new.slots]), np.concatenate([old.counts, new.counts])
+            )
+        postings[term] = new

@@ -1,0 +1,60 @@
+"""The embedding router: nearness in meaning, as a text encoder sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from intrinsic.card import AdapterCard
+from intrinsic.routing.card_router import CardRouter, off_loop_if_large
+from intrinsic.routing.decision import Ranking
+from intrinsic.routing.evidence import Evidence
+from intrinsic.routing.gate import load_gate
+from intrinsic.routing.guard import EncoderGuard
+from intrinsic.routing.index import CandidateView, CardIndex
+from intrinsic.routing.meaning import DenseView, MeaningIndex
+from intrinsic.routing.options import RouterOptions
+from intrinsic.routing.router import Embedder
+from intrinsic.routing.text import stems
+from intrinsic.routing.vector_cache import Vector
+
+
+class EmbeddingRouter(CardRouter):
+    """Orders candidates by cosine alone; raises `EncoderError` when the encoder fails.
+
+    Words still help to judge how sure the answer is.
+    """
+
+    name = "embedding"
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        *,
+        options: RouterOptions | None = None,
+        index: CardIndex | None = None,
+    ) -> None:
+        super().__init__(options=options, index=index)
+        self.meaning = MeaningIndex(EncoderGuard(embedder, self.options))
+
+    async def warm_up(self, candidates: Sequence[AdapterCard] = ()) -> None:
+        """Load the encoder and embed the cards of `candidates`; raises `EncoderError`."""
+        await self.meaning.prepare(await self._view(tuple(candidates)))
+
+    async def _ranking(self, query: str, view: CandidateView) -> Ranking:
+        dense, vector = await self.meaning.embed(query, view)
+        return await rank_by_meaning(query, view, dense, vector, bm25_weight=0.0)
+
+
+async def rank_by_meaning(
+    query: str, view: CandidateView, dense: DenseView, vector: Vector, *, bm25_weight: float
+) -> Ranking:
+    """Rank by the cosines to `vector` and, as far as `bm25_weight` says, by words."""
+
+    def work() -> Ranking:
+        terms = stems(query)
+        evidence = Evidence(
+            view, terms, view.weigh_words(terms), dense.weigh(vector), bm25_weight=bm25_weight
+        )
+        return Ranking.judge(query, evidence, load_gate("meaning"))
+
+    return await off_loop_if_large(query, view, work)

@@ -1,0 +1,101 @@
+"""The boundary to a text encoder that may be anybody's: deadline, isolation, sound vectors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import anyio
+import numpy as np
+
+from intrinsic.errors import EncoderError
+from intrinsic.routing.encoder import unit_rows
+from intrinsic.routing.options import RouterOptions
+from intrinsic.routing.router import Embedder, Vectors
+from intrinsic.routing.vector_cache import Vector, VectorCache
+
+_BATCH = 256
+
+_T = TypeVar("_T")
+
+
+class EncoderGuard:
+    """Asks an embedder, and raises nothing but `EncoderError`.
+
+    Vectors of cards are kept by text; those of queries are left to the encoder's own cache.
+    After an encoder overran its deadline it is left alone for `encoder_retry_s`.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        options: RouterOptions,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._embedder = embedder
+        self._options = options
+        self._clock = clock
+        self._cache = VectorCache(options.cached_texts)
+        self._retry_at = float("-inf")
+        self._dimension = 0
+
+    async def bounded(self, work: Callable[[], Awaitable[_T]], *, patient: bool = False) -> _T:
+        """Run `work`, which asks this guard, under the deadline of one request.
+
+        A `patient` call has no deadline, and ends the pause after an overrun.
+        """
+        if patient:
+            result = await work()
+            self._retry_at = float("-inf")
+            return result
+        wait_s = self._retry_at - self._clock()
+        if wait_s > 0:
+            raise EncoderError(f"it overran its deadline and is left alone for {wait_s:.0f} s more")
+        try:
+            with anyio.fail_after(self._options.encoder_timeout_s):
+                return await work()
+        except TimeoutError:
+            self._retry_at = self._clock() + self._options.encoder_retry_s
+            raise EncoderError(
+                f"it did not answer within {self._options.encoder_timeout_s:g} s"
+            ) from None
+
+    async def embed_query(self, text: str) -> Vector:
+        """Return the unit vector of one text, `(dimension,)`."""
+        query: Vector = (await self._ask([text]))[0]
+        return query
+
+    async def embed_cards(self, texts: Sequence[str]) -> Vectors:
+        """Return one unit vector per text, `(n_texts, dimension)`.
+
+        What was embedded before a deadline is kept, so that the next call goes on from there.
+        """
+        unique = list(dict.fromkeys(texts))
+        fetched: dict[str, Vector] = {}
+        for at in range(0, len(unique), _BATCH):
+            batch = unique[at : at + _BATCH]
+            known = zip(batch, self._cache.get(batch), strict=True)
+            fetched.update((text, vector) for text, vector in known if vector is not None)
+            missing = [text for text in batch if text not in fetched]
+            if missing:
+                vectors = await self._ask(missing)
+                self._cache.put(missing, vectors)
+                fetched.update(zip(missing, vectors, strict=True))
+        return np.stack([fetched[text] for text in texts])
+
+    async def _ask(self, texts: list[str]) -> Vectors:
+        try:
+            values = np.asarray(await self._embedder.embed(texts))
+            vectors = unit_rows(values, len(texts), type(self._embedder).__name__)
+        except EncoderError:
+            raise
+        except Exception as error:  # an encoder is a plugin; a deadline of ours is a cancellation
+            raise EncoderError(f"it raised {type(error).__name__}: {error}") from error
+        if self._dimension not in (0, vectors.shape[1]):
+            raise EncoderError(
+                f"it gave vectors of {vectors.shape[1]} numbers after vectors of {self._dimension}"
+            )
+        self._dimension = vectors.shape[1]
+        return vectors

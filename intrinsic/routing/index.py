@@ -1,0 +1,131 @@
+"""What is known of a set of candidates: kept by the content of their cards.
+
+A card that was seen before costs nothing again; a changed card is a new card. Adapters that
+were registered since the last call are in, those that were removed are out (the candidates of
+the call are all that counts).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from intrinsic.card import AdapterCard
+from intrinsic.routing.bm25 import Bm25Index, Counts, Lexical
+from intrinsic.routing.text import stems
+
+Rows = npt.NDArray[np.intp]
+
+FIELD_COUNTS_AS = 2.0
+"""A word of a card's own fields counts as often as this many in its examples."""
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateView:
+    """The candidates of a call; a row is a card, and a card that was given twice has one row."""
+
+    candidates: tuple[AdapterCard, ...]
+    bm25: Bm25Index
+
+    @cached_property
+    def cards(self) -> tuple[AdapterCard, ...]:
+        """The distinct cards, in the order of the candidates: one per row."""
+        return tuple(dict.fromkeys(self.candidates))
+
+    @cached_property
+    def rows(self) -> tuple[int, ...]:
+        """The row of each candidate."""
+        row_of = {card: row for row, card in enumerate(self.cards)}
+        return tuple(row_of[card] for card in self.candidates)
+
+    @cached_property
+    def groups(self) -> Rows:
+        """A number per row; rows that say the same of different names have the same."""
+        known: dict[object, int] = {}
+        return np.array([known.setdefault(_content(card), len(known)) for card in self.cards])
+
+    @cached_property
+    def n_examples(self) -> Rows:
+        """How many examples each row has."""
+        return np.array([len(card.examples) for card in self.cards], np.intp)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """What each row is called: its name, or `name@version` where versions share a name."""
+        names = Counter(card.name for card in self.cards)
+        return tuple(card.name if names[card.name] == 1 else card.key for card in self.cards)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The texts to embed: of each row the card's sentence, then its examples."""
+        return tuple(text for card in self.cards for text in (card.sentence, *card.examples))
+
+    @cached_property
+    def _slots(self) -> Rows:
+        return np.array([self.bm25.slots[card] for card in self.cards], np.intp)
+
+    def weigh_words(self, terms: Sequence[str]) -> Lexical:
+        """Return what the words of a query say of each row."""
+        found = self.bm25.weigh(terms)
+        return Lexical(*(values[self._slots] for values in found))
+
+    def shared_words(self, row: int, terms: Sequence[str]) -> list[str]:
+        """Return those of `terms` that the card of `row` has, without repeats."""
+        counts = self.bm25.counts[self.cards[row]]
+        return [term for term in dict.fromkeys(terms) if term in counts]
+
+
+class CardIndex:
+    """Makes views of candidates and keeps the latest; safe between threads."""
+
+    def __init__(self, *, cached_views: int = 4) -> None:
+        self._cached_views = cached_views
+        self._views: OrderedDict[int, CandidateView] = OrderedDict()
+        self._made = 0
+        self._lock = threading.Lock()
+
+    def known(self, candidates: tuple[AdapterCard, ...]) -> CandidateView | None:
+        """Return the view of exactly these candidates, if it is kept."""
+        with self._lock:
+            for key in reversed(self._views):
+                if self._views[key].candidates == candidates:
+                    self._views.move_to_end(key)
+                    return self._views[key]
+        return None
+
+    def view(self, candidates: tuple[AdapterCard, ...]) -> CandidateView:
+        """Return the view of these candidates, made from the latest one where it is new."""
+        found = self.known(candidates)
+        if found is not None:
+            return found
+        with self._lock:
+            latest = next(reversed(self._views.values())).bm25 if self._views else Bm25Index()
+        counted = {card: latest.counts.get(card) or _counts(card) for card in candidates}
+        made = CandidateView(candidates, latest.updated(counted))
+        with self._lock:
+            self._made += 1
+            self._views[self._made] = made
+            while len(self._views) > self._cached_views:
+                self._views.popitem(last=False)
+        return made
+
+
+def _content(card: AdapterCard) -> object:
+    content = (card.domain, card.description, card.keywords, card.examples)
+    return content if any(content) else card.name
+
+
+def _counts(card: AdapterCard) -> Counts:
+    counts: Counter[str] = Counter()
+    for text in (card.name, card.domain, card.description, *card.keywords):
+        for stem in stems(text):
+            counts[stem] += FIELD_COUNTS_AS  # type: ignore[assignment]
+    for example in card.examples:
+        counts.update(stems(example))
+    return counts

@@ -1,0 +1,30 @@
+"""The keyword router: BM25 over cards and examples; needs no encoder."""
+
+from __future__ import annotations
+
+from intrinsic.routing.card_router import CardRouter, off_loop_if_large
+from intrinsic.routing.decision import Ranking
+from intrinsic.routing.evidence import Evidence
+from intrinsic.routing.gate import load_gate
+from intrinsic.routing.index import CandidateView
+from intrinsic.routing.text import stems
+
+
+class KeywordRouter(CardRouter):
+    """Matches stems of words, never parts of words."""
+
+    name = "keyword"
+
+    async def _ranking(self, query: str, view: CandidateView) -> Ranking:
+        return await rank_by_words(query, view)
+
+
+async def rank_by_words(query: str, view: CandidateView, note: str = "") -> Ranking:
+    """Rank by words alone; `note` says why, where something better was asked for."""
+
+    def work() -> Ranking:
+        terms = stems(query)
+        evidence = Evidence(view, terms, view.weigh_words(terms))
+        return Ranking.judge(query, evidence, load_gate("words"), note)
+
+    return await off_loop_if_large(query, view, work)

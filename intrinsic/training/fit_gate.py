@@ -1,0 +1,433 @@
+"""Fits the gate that turns a router's evidence into a probability, on simulated registries.
+
+Run `python -m intrinsic.training.fit_gate --data DIR --out intrinsic/routing/gate.json`. DIR
+holds `routing/clinc150_{train,valid,cards}.jsonl` and the six text domains. A simulated registry
+is a handful of intents or domains as adapters, with a few of their training queries as
+examples; it is asked other queries of theirs, and queries that nothing in it fits. Everything is
+fitted on the train splits; `report` scores on registries whose queries come from the valid splits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import numpy.typing as npt
+
+from intrinsic.card import AdapterCard
+from intrinsic.routing.encoder import BUNDLED_MODEL, BUNDLED_SHA256, EncoderOptions, SentenceEncoder
+from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES, Evidence
+from intrinsic.routing.gate import Gate
+from intrinsic.routing.index import CardIndex
+from intrinsic.routing.meaning import DenseView
+from intrinsic.routing.text import stems
+
+Floats = npt.NDArray[np.float64]
+
+EXAMPLE_COUNTS = (0, 5, 10, 20)
+INTENT_COUNTS = (1, 3, 6, 12, 25, 50, 100, 150)
+GATES = {"meaning": (*WORD_FEATURES, *MEANING_FEATURES), "words": WORD_FEATURES}
+SOURCES = {
+    "CLINC150": "Larson et al. 2019, CC BY 3.0",
+    "MedQuAD": "Ben Abacha and Demner-Fushman 2019, CC BY 4.0",
+    "CUAD v1": "Hendrycks et al. 2021, CC BY 4.0",
+    "MBPP": "Austin et al. 2021, CC BY 4.0",
+    "GSM8K": "Cobbe et al. 2021, MIT",
+    "public-domain-recipes": "Unlicense",
+    "Shakespeare, Grimm (Hunt 1884), Aesop (Townsend 1867)": "public domain",
+}
+FILES = {"coding": "mbpp_{split}.jsonl"}
+
+DOMAIN_CARDS = (
+    AdapterCard(
+        "medical",
+        domain="medicine",
+        description="Answers questions about diseases, symptoms, causes, treatments and health",
+        keywords=("disease", "symptom", "treatment", "diagnosis", "pain", "doctor", "medicine"),
+    ),
+    AdapterCard(
+        "legal",
+        domain="law",
+        description="Drafts and explains clauses of contracts and agreements",
+        keywords=("contract", "clause", "agreement", "liability", "law", "party", "licence"),
+    ),
+    AdapterCard(
+        "coding",
+        domain="programming",
+        description="Writes Python functions from a description",
+        keywords=("python", "function", "code", "program", "list", "string", "algorithm"),
+    ),
+    AdapterCard(
+        "creative",
+        domain="fiction",
+        description="Tells and continues stories, fairy tales, fables and plays",
+        keywords=("story", "tale", "fable", "scene", "poem", "character", "once upon a time"),
+    ),
+    AdapterCard(
+        "math",
+        domain="mathematics",
+        description="Solves arithmetic word problems step by step",
+        keywords=("how many", "how much", "total", "number", "sum", "percent", "calculate"),
+    ),
+    AdapterCard(
+        "cooking",
+        domain="cooking",
+        description="Gives recipes: ingredients and how to prepare a dish",
+        keywords=("recipe", "ingredients", "cook", "bake", "dish", "oven", "food"),
+    ),
+)
+
+FITS_TOO = {
+    "cooking": {
+        "recipe",
+        "ingredients_list",
+        "ingredient_substitution",
+        "cook_time",
+        "food_last",
+        "calories",
+        "nutrition_info",
+        "meal_suggestion",
+    },
+    "math": {"calculator", "measurement_conversion"},
+    "medical": {"vaccines"},
+}
+"""Intents of CLINC150 that one of the text domains would serve too: never 'none fits' there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A text, and whose it is: an intent or a text domain; empty for out of scope."""
+
+    text: str
+    intent: str = ""
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Simulated adapters and what they are asked, each with the right name or None."""
+
+    kind: str
+    cards: tuple[AdapterCard, ...]
+    asked: tuple[tuple[str, str | None], ...]
+
+
+@dataclass
+class Corpus:
+    """The queries of one split by source, and the cards."""
+
+    intents: dict[str, list[Query]] = field(default_factory=lambda: defaultdict(list))
+    domains: dict[str, list[Query]] = field(default_factory=lambda: defaultdict(list))
+    texts: dict[str, list[Query]] = field(default_factory=lambda: defaultdict(list))
+    out_of_scope: list[Query] = field(default_factory=list)
+    cards: dict[tuple[str, str], AdapterCard] = field(default_factory=dict)
+
+
+def read_corpus(data: Path, split: str, *, cap: int = 800) -> Corpus:
+    """Read one split; of a text domain at most `cap` distinct prompts."""
+    corpus = Corpus()
+    for row in _rows(data / "routing" / f"clinc150_{split}.jsonl"):
+        query = Query(row["text"], row["intent"], row["domain"])
+        if "out_of_scope" in (row["intent"], row["domain"]):
+            corpus.out_of_scope.append(Query(row["text"]))
+        else:
+            corpus.intents[query.intent].append(query)
+            corpus.domains[query.domain].append(query)
+    for row in _rows(data / "routing" / "clinc150_cards.jsonl"):
+        title = row["name"].replace("_", " ")
+        corpus.cards[row["kind"], row["name"]] = AdapterCard(
+            row["name"], domain=title, description=row["description"]
+        )
+    for card in DOMAIN_CARDS:
+        file = FILES.get(card.name, "{split}.jsonl").format(split=split)
+        prompts = list(dict.fromkeys(row["prompt"] for row in _rows(data / card.name / file)))
+        if len(prompts) > cap:
+            prompts = random.Random(0).sample(prompts, cap)
+        corpus.texts[card.name] = [Query(prompt, domain=card.name) for prompt in prompts]
+        corpus.cards["text", card.name] = card
+    return corpus
+
+
+def simulate(
+    examples: Corpus, queries: Corpus, *, registries: int, seed: int, asked: int = 100
+) -> Iterator[Registry]:
+    """Make registries whose examples and queries never share a text."""
+    rng = random.Random(seed)
+    for at in range(registries):
+        kind = ("intent", "domain", "text", "intent", "text", "mixed")[at % 6]
+        n_examples = rng.choice(EXAMPLE_COUNTS)
+        yield _registry(rng, kind, examples, queries, n_examples=n_examples, asked=asked)
+
+
+def _registry(
+    rng: random.Random,
+    kind: str,
+    examples: Corpus,
+    queries: Corpus,
+    *,
+    n_examples: int,
+    asked: int,
+    size: int | None = None,
+) -> Registry:
+    members = _members(rng, kind, examples, size)
+    cards, taken = [], set()
+    for source, name in members:
+        pool = _source(examples, source)[name]
+        chosen = [q.text for q in rng.sample(pool, min(n_examples, len(pool) // 2))]
+        taken.update(chosen)
+        card = examples.cards[source, name]
+        cards.append(
+            AdapterCard(
+                name,
+                domain=card.domain,
+                description=card.description,
+                keywords=card.keywords if rng.random() < 0.7 else (),
+                examples=tuple(chosen),
+            )
+        )
+    fitting = []
+    for source, name in members:
+        pool = [q for q in _source(queries, source)[name] if q.text not in taken]
+        fitting += [(q.text, name) for q in rng.sample(pool, min(len(pool), asked))]
+    n_fitting = min(len(fitting), asked * 11 // 20)
+    chosen_queries: list[tuple[str, str | None]] = list(rng.sample(fitting, n_fitting))
+    strangers = _strangers(rng, members, queries, asked - n_fitting)
+    return Registry(kind, tuple(cards), (*chosen_queries, *((q.text, None) for q in strangers)))
+
+
+def _members(
+    rng: random.Random, kind: str, corpus: Corpus, size: int | None
+) -> list[tuple[str, str]]:
+    pools = {
+        "intent": [("intent", name) for name in sorted(corpus.intents)],
+        "domain": [("domain", name) for name in sorted(corpus.domains)],
+        "text": [("text", name) for name in sorted(corpus.texts)],
+    }
+    if kind == "mixed":
+        some = rng.sample(pools["text"], rng.randint(1, 6))
+        other = rng.choice(("intent", "domain"))
+        return some + rng.sample(pools[other], rng.randint(1, 8))
+    sizes = INTENT_COUNTS if kind == "intent" else tuple(range(1, len(pools[kind]) + 1))
+    return rng.sample(pools[kind], size or rng.choice(sizes))
+
+
+def _source(corpus: Corpus, source: str) -> dict[str, list[Query]]:
+    return {"intent": corpus.intents, "domain": corpus.domains, "text": corpus.texts}[source]
+
+
+def _strangers(
+    rng: random.Random, members: Sequence[tuple[str, str]], corpus: Corpus, count: int
+) -> list[Query]:
+    names = {name for _, name in members}
+    served = set().union(*(FITS_TOO.get(name, set()) for name in names))
+    domains_of = {q.intent: q.domain for qs in corpus.intents.values() for q in qs}
+    near = [
+        query
+        for intent, of_intent in sorted(corpus.intents.items())
+        if intent not in names | served and domains_of[intent] not in names
+        for query in of_intent
+    ]
+    if "cooking" in names or "kitchen_and_dining" in names:
+        absent = {name for name in corpus.texts if name not in names} - {"cooking"}
+    else:
+        absent = {name for name in corpus.texts if name not in names}
+    far = [query for name in sorted(absent) for query in corpus.texts[name]]
+    pools = [pool for pool in (near, near, corpus.out_of_scope, far) if pool]
+    return [rng.choice(rng.choice(pools)) for _ in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The best candidate of many queries: its features, whether it was right, whether any was."""
+
+    features: Floats  # (queries, features)
+    right: npt.NDArray[np.bool_]
+    in_scope: npt.NDArray[np.bool_]
+    kind: npt.NDArray[np.str_]
+
+
+def judge(
+    registries: Sequence[Registry], vectors: dict[str, npt.NDArray[np.float32]], *, dense: bool
+) -> Judged:
+    """Route every query with the routers' own code, and keep what the gate would see."""
+    features, right, in_scope, kind = [], [], [], []
+    for registry in registries:
+        view = CardIndex().view(registry.cards)
+        matrix = DenseView(view, np.stack([vectors[text] for text in view.texts]))
+        for text, answer in registry.asked:
+            terms = stems(text)
+            meaning = matrix.weigh(vectors[text]) if dense else None
+            evidence = Evidence(view, terms, view.weigh_words(terms), meaning)
+            features.append(evidence.features()[0])
+            right.append(view.cards[evidence.order[0]].name == answer)
+            in_scope.append(answer is not None)
+            kind.append(registry.kind)
+    return Judged(np.array(features), np.array(right), np.array(in_scope), np.array(kind))
+
+
+def fit(judged: Judged, names: Sequence[str], *, ridge: float = 1.0) -> Gate:
+    """Fit a logistic model by Newton's method, with a small ridge on standardised features."""
+    mean, spread = judged.features.mean(0), judged.features.std(0) + 1e-9
+    x = np.column_stack([(judged.features - mean) / spread, np.ones(len(judged.right))])
+    penalty = np.full(x.shape[1], ridge)
+    penalty[-1] = 0.0
+    w = np.zeros(x.shape[1])
+    for _ in range(50):
+        p = 1.0 / (1.0 + np.exp(-x @ w))
+        gradient = x.T @ (p - judged.right) + penalty * w
+        hessian = (x * (p * (1.0 - p))[:, None]).T @ x + np.diag(penalty)
+        step = np.linalg.solve(hessian, gradient)
+        w -= step
+        if np.abs(step).max() < 1e-8:
+            break
+    coefficients = w[:-1] / spread
+    return Gate(
+        features=tuple(names),
+        coefficients=coefficients,
+        intercept=float(w[-1] - coefficients @ mean),
+        low=judged.features.min(0),
+        high=judged.features.max(0),
+    )
+
+
+def auroc(scores: Floats, truth: npt.NDArray[np.bool_]) -> float:
+    """Return the chance that a true row scores above a false one; ties count half."""
+    _, rank, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = (np.cumsum(counts) - (counts - 1) / 2.0)[rank]
+    n_true = int(truth.sum())
+    n_false = len(truth) - n_true
+    if not n_true or not n_false:
+        return float("nan")
+    return float((mean_rank[truth].sum() - n_true * (n_true + 1) / 2) / (n_true * n_false))
+
+
+def calibration_error(p: Floats, truth: npt.NDArray[np.bool_], *, bins: int = 15) -> float:
+    """Return the expected calibration error over `bins` of equal width (Naeini et al. 2015)."""
+    at = np.clip((p * bins).astype(int), 0, bins - 1)
+    gaps = [
+        (at == b).mean() * abs(p[at == b].mean() - truth[at == b].mean())
+        for b in range(bins)
+        if (at == b).any()
+    ]
+    return float(sum(gaps))
+
+
+def figures(judged: Judged, p: Floats) -> dict[str, float]:
+    """Return what a gate's probabilities `p` are worth, on queries that it was not fitted on."""
+    return {
+        "top1": float(judged.right[judged.in_scope].mean()),
+        "auroc": auroc(p, judged.right),
+        "ece": calibration_error(p, judged.right),
+        "right_at_half": float(((p >= 0.5) == judged.right).mean()),
+        "accepted_and_right": float((judged.right & (p >= 0.5))[judged.in_scope].mean()),
+        "refused_of_none_fits": float((p < 0.5)[~judged.in_scope].mean()),
+    }
+
+
+def report(
+    judged: dict[str, Judged], gates: dict[str, Gate]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return figures by gate and kind of registry; "cosine" is the rule `cosine > 0.5`."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name, of_gate in judged.items():
+        probabilities = {name: gates[name].probabilities(of_gate.features)}
+        if name == "meaning":
+            at = gates[name].features.index("cosine")
+            probabilities["cosine"] = np.clip(of_gate.features[:, at], 0.0, 1.0)
+        for rule, p in probabilities.items():
+            found[rule] = {"all": figures(of_gate, p)}
+            for kind in sorted(set(of_gate.kind.tolist())):
+                chosen = of_gate.kind == kind
+                part = Judged(*(column[chosen] for column in _columns(of_gate)))
+                found[rule][kind] = figures(part, p[chosen])
+    return found
+
+
+def _columns(judged: Judged) -> tuple[npt.NDArray[Any], ...]:
+    return judged.features, judged.right, judged.in_scope, judged.kind
+
+
+def embed(texts: Sequence[str], cache: Path | None) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the bundled encoder's vector of each text; `cache` is a file to keep them in."""
+    known: dict[str, npt.NDArray[np.float32]] = {}
+    if cache is not None and cache.exists():
+        with np.load(cache) as kept:
+            known = dict(zip(json.loads(str(kept["texts"])), kept["vectors"], strict=True))
+    missing = [text for text in dict.fromkeys(texts) if text not in known]
+    encoder = SentenceEncoder(options=EncoderOptions(cached_texts=0))
+    for at in range(0, len(missing), 512):
+        batch = missing[at : at + 512]
+        known.update(zip(batch, anyio.run(encoder.embed, batch), strict=True))
+        print(f"embedded {at + len(batch)} of {len(missing)} texts", flush=True)
+    if missing and cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        kept_texts, vectors = list(known), np.stack(list(known.values()))
+        np.savez(cache, texts=np.array(json.dumps(kept_texts)), vectors=vectors)
+    return known
+
+
+def all_texts(*corpora: Corpus) -> list[str]:
+    """Return every text of the corpora that a simulated registry may hold or be asked."""
+    texts = [card.sentence for corpus in corpora for card in corpus.cards.values()]
+    for corpus in corpora:
+        for source in (corpus.intents, corpus.texts, {"": corpus.out_of_scope}):
+            texts += [query.text for queries in source.values() for query in queries]
+    return texts
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fit the gates, write them with their provenance, and print the report."""
+    parser = argparse.ArgumentParser(description="Fit the routers' gate on simulated registries.")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="a file (.npz) that keeps the vectors")
+    parser.add_argument("--registries", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    train = read_corpus(options.data, "train")
+    valid = read_corpus(options.data, "valid")
+    vectors = embed(all_texts(train, valid), options.cache)
+    fitted = list(simulate(train, train, registries=options.registries, seed=options.seed))
+    scored = list(simulate(train, valid, registries=options.registries // 4, seed=options.seed + 1))
+    gates, judged = {}, {}
+    for name, features in GATES.items():
+        dense = name == "meaning"
+        gates[name] = fit(judge(fitted, vectors, dense=dense), features)
+        judged[name] = judge(scored, vectors, dense=dense)
+    found = report(judged, gates)
+    provenance = {
+        "script": "python -m intrinsic.training.fit_gate",
+        "encoder": {"name": BUNDLED_MODEL, "sha256": BUNDLED_SHA256},
+        "seed": options.seed,
+        "registries": options.registries,
+        "queries": sum(len(registry.asked) for registry in fitted),
+        "data": SOURCES,
+        "valid": {rule: _short(of_rule["all"]) for rule, of_rule in found.items()},
+    }
+    content = {"provenance": provenance, "gates": {n: g.as_json() for n, g in gates.items()}}
+    options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    for rule, of_rule in found.items():
+        for kind, values in of_rule.items():
+            print(f"{rule:8} {kind:7}", json.dumps(_short(values)))
+
+
+def _short(values: dict[str, float]) -> dict[str, float]:
+    return {key: round(value, 4) for key, value in values.items()}
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+if __name__ == "__main__":
+    main()
