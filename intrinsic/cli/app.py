@@ -46,7 +46,9 @@ def ask(
     ] = None,
     adapters_dir: AdaptersDir = None,
     top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
-    router: Annotated[str, typer.Option(help="keyword, embedding, hybrid, or a plugin's.")] = "hybrid",
+    router: Annotated[
+        str, typer.Option(help="keyword, embedding, hybrid, or a plugin's.")
+    ] = "hybrid",
     explain: Annotated[bool, typer.Option(help="Show what the router thought.")] = False,
     no_adapt: Annotated[bool, typer.Option(help="Ask the base model.")] = False,
     shadow: Annotated[bool, typer.Option(help="Route and record, apply nothing.")] = False,
@@ -66,9 +68,7 @@ def ask(
         adapt=not no_adapt,
         shadow=shadow,
         explain=explain,
-        decoding=GenerationOptions(
-            max_new_tokens=max_tokens, temperature=temperature, seed=seed
-        ),
+        decoding=GenerationOptions(max_new_tokens=max_tokens, temperature=temperature, seed=seed),
     )
     session = SessionOptions(model, adapters_dir, router, top_k, tuple(plugins or ()))
     anyio.run(run_ask, question, session, json)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from intrinsic.backends import ModelBackend
 from intrinsic.bus import MemoryBus, Notice
@@ -58,24 +58,34 @@ def setup_weight_interface(
     """Wire a bus to a model: `DYNAMIC_LORA` events are routed and answered with a `Receipt`.
 
     Without an embedder the bundled one is used where the router needs one. `plugins` are the
-    bus's own unless given, else the built-in and the installed ones. While the bus is suspended
-    the active mixture is bypassed as well. Raises `ConfigError` for an unknown router.
+    bus's own unless given, else the built-in and the installed ones; a bus without gets them.
+    While the bus is suspended the active mixture is bypassed as well. Raises `ConfigError` for an
+    unknown router.
     """
     chosen = options or WiringOptions()
     found = plugins or bus.plugins or make_plugins()
-    routers = {
-        name: factory
-        for result in found.call_sync("register_routers").results
-        for name, factory in (result.value or {}).items()
-    }
-    if chosen.router not in routers:
-        raise ConfigError(f"unknown router {chosen.router!r}; known: {', '.join(sorted(routers))}")
-    router = PluginRouter(routers[chosen.router](embedder), found, top_k=chosen.top_k)
+    if bus.plugins is None:
+        bus.plugins = found
+    make_router = _named(found, "register_routers", chosen.router, "router")
+    make_embedder = _named(found, "register_embedders", "sentence-transformers", "embedder")
+    ranked = make_router(make_embedder() if embedder is None else embedder)
+    router = PluginRouter(ranked, found, top_k=chosen.top_k)
     manager = AdapterManager(backend, registry, options=chosen.manager, plugins=found)
     interface = WeightInterface(manager, router)
     found.call_sync("register_handlers", bus=bus, interface=interface)
     _follow_kill_switch(bus, manager)
     return interface
+
+
+def _named(plugins: PluginManager, hook: str, name: str, kind: str) -> Callable[..., Any]:
+    """The factory of that name; of several plugins that give one, the first in pluggy's order."""
+    known: dict[str, Callable[..., Any]] = {}
+    for factories in plugins.call_sync(hook).values:
+        if isinstance(factories, Mapping):
+            known = {**factories, **known}
+    if name not in known:
+        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+    return known[name]
 
 
 def _follow_kill_switch(bus: MemoryBus, manager: AdapterManager) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from intrinsic.card import AdapterCard
+from intrinsic.errors import HookError
 from intrinsic.routing.router import RankingRouter, Router
 from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
 
@@ -39,7 +40,7 @@ class PluginRouter:
             outcome = await self.plugins.call_chain(
                 "adjust_selections", "selections", chosen, query=query, context=context
             )
-            chosen = list(outcome.value)
+            chosen = _selections(outcome.value)
         if self.plugins.has("on_route"):
             await self.plugins.notify("on_route", query=query, selections=chosen, context=context)
         return chosen
@@ -70,5 +71,12 @@ class PluginRouter:
                 context=context,
             )
             if outcome.value is not None:
-                return list(outcome.value)[:top_k]
+                return _selections(outcome.value)[:top_k]
         return await self.router.route(query, candidates=candidates, top_k=top_k, context=context)
+
+
+def _selections(value: object) -> list[Selection]:
+    """A plugin's answer, checked. Raises `HookError` for anything but selections."""
+    if isinstance(value, list | tuple) and all(isinstance(item, Selection) for item in value):
+        return list(value)
+    raise HookError(f"a plugin answered {value!r}; it must return a list of Selection, or None")
