@@ -100,15 +100,15 @@ def write_adapter(
     """Write a checkpoint in PEFT's format for `model` and return its folder."""
     tensors = factors_for(model, targets, ranks or r, seed)
     return write_files(
-        folder, tensors, target_modules=list(targets), r=r, lora_alpha=alpha, card=card, **config
+        folder, tensors, card, target_modules=list(targets), r=r, lora_alpha=alpha, **config
     )
 
 
 def write_files(
     folder: Path,
     tensors: Mapping[str, torch.Tensor],
-    *,
     card: Mapping[str, object] | None = None,
+    /,
     **config: object,
 ) -> Path:
     """Write tensors and a config as they are, sound or not."""

@@ -53,12 +53,17 @@ class SideCar:
     def misfit(self, factors: Factors) -> str | None:
         """Say how factors do not fit this layer, or None where they do."""
         found = (int(factors.A.shape[1]), int(factors.B.shape[0]))
-        if found == (self.in_features, self.out_features):
-            return None
-        return (
-            f"{self.name} maps {self.in_features} to {self.out_features}, "
-            f"the adapter maps {found[0]} to {found[1]}"
-        )
+        if found != (self.in_features, self.out_features):
+            return (
+                f"{self.name} maps {self.in_features} to {self.out_features}, "
+                f"the adapter maps {found[0]} to {found[1]}"
+            )
+        dtype = self.weight.dtype
+        limit = torch.finfo(dtype).max
+        for factor in (factors.A, factors.B):
+            if limit < torch.finfo(factor.dtype).max and factor.abs().max() > limit:
+                return f"{self.name} has factors too large for {dtype}"
+        return None
 
     def attach(self) -> None:
         """Shadow the layer's forward; doing it twice is doing it once."""

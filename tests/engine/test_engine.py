@@ -196,12 +196,12 @@ def test_rows_of_a_batch_run_under_their_own_mixtures(
 
 def test_a_row_is_not_touched_by_the_overflow_of_another_rows_adapter(tmp_path: Path) -> None:
     model = llama(dtype=torch.float16)
-    huge = factors_for(model, ["q_proj"], size=6e4)
+    huge = factors_for(model, ["v_proj"], size=1.2e4)
     engine = engine_of(
         model,
         {
             "huge": read_checkpoint(write_files(tmp_path / "h", huge)),
-            "fine": read_checkpoint(write_adapter(tmp_path / "f", model, targets=("q_proj",))),
+            "fine": read_checkpoint(write_adapter(tmp_path / "f", model, targets=("v_proj",))),
         },
     )
     fine = Mixture.of({"fine": 1.0})
@@ -211,6 +211,13 @@ def test_a_row_is_not_touched_by_the_overflow_of_another_rows_adapter(tmp_path: 
         together = logits(model, tokens(rows=2))
     assert not torch.isfinite(together[0]).all()
     torch.testing.assert_close(together[1], alone[1], atol=2e-2, rtol=2e-2)
+
+
+def test_factors_too_large_for_the_models_dtype_are_refused(tmp_path: Path) -> None:
+    model = llama(dtype=torch.float16)
+    huge = write_files(tmp_path, factors_for(model, ["q_proj"], size=6e4))
+    with pytest.raises(IncompatibleAdapterError, match=r"q_proj.*too large for torch\.float16"):
+        LoraEngine(model).load(read_checkpoint(huge), "a")
 
 
 def test_a_batch_of_another_size_than_its_mixtures_is_refused(

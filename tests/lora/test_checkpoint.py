@@ -153,7 +153,7 @@ def test_what_a_mixture_cannot_express_is_refused_by_its_name(
     tmp_path: Path, setting: dict[str, object], words: str
 ) -> None:
     with pytest.raises(UnsupportedAdapterError, match=words):
-        read_checkpoint(write_files(tmp_path, pair(), **setting))
+        read_checkpoint(write_files(tmp_path, pair(), None, **setting))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_settings_that_make_no_sense_are_refused(
     tmp_path: Path, setting: dict[str, object]
 ) -> None:
     with pytest.raises(CheckpointError, match=r"adapter_config\.json"):
-        read_checkpoint(write_files(tmp_path, pair(), **setting))
+        read_checkpoint(write_files(tmp_path, pair(), None, **setting))
 
 
 def test_a_config_that_is_no_json_object_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""A backend without a model, which records what is asked of it and can be made to fail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import anyio
+
+from intrinsic.backends import (
+    AdapterInfo,
+    AnswerScore,
+    Capability,
+    Generation,
+    GenerationOptions,
+    Prompt,
+)
+from intrinsic.backends.backend import GREEDY
+from intrinsic.errors import AdapterInUseError, CheckpointError
+from intrinsic.mixture import BASE, Mixture
+from intrinsic.registry import AdapterRegistry
+from tests.tiny import write_files
+
+
+class FakeBackend:
+    """Loads in no time; `broken` adapters fail to load, `gate` holds generations back."""
+
+    name = "fake"
+
+    def __init__(self, *, broken: Sequence[str] = (), bytes_each: int = 100) -> None:
+        self.broken = set(broken)
+        self.bytes_each = bytes_each
+        self.loaded: list[str] = []
+        self.most_loaded = 0
+        self.calls: list[tuple[str, object]] = []
+        self.merged: Mixture | None = None
+        self.running: list[Mixture] = []
+        self.gate: anyio.Event | None = None
+        self.capabilities = frozenset(Capability)
+
+    def get_capabilities(self) -> frozenset[Capability]:
+        return self.capabilities
+
+    def supports(self, capability: Capability | str) -> bool:
+        return capability in self.capabilities
+
+    async def load_lora_adapter(
+        self, adapter_path: str, adapter_name: str, scaling: float = 1.0
+    ) -> AdapterInfo:
+        await anyio.lowlevel.checkpoint()
+        if adapter_name.split("@")[0] in self.broken:
+            raise CheckpointError(f"{adapter_path} is broken")
+        assert adapter_name not in self.loaded
+        self.loaded.append(adapter_name)
+        self.most_loaded = max(self.most_loaded, len(self.loaded))
+        self.calls.append(("load", adapter_name))
+        return AdapterInfo(adapter_name, self.bytes_each, 2, "digest", 0.5)
+
+    async def unload_lora_adapter(self, adapter_name: str) -> None:
+        for mixture in self.running:
+            if adapter_name in mixture.adapters:
+                raise AdapterInUseError(adapter_name)
+        self.loaded.remove(adapter_name)
+        self.calls.append(("unload", adapter_name))
+
+    async def merge(self, mixture: Mixture) -> None:
+        assert not self.running
+        assert self.merged is None
+        self.merged = mixture
+        self.calls.append(("merge", mixture))
+
+    async def restore(self) -> None:
+        assert not self.running
+        self.merged = None
+        self.calls.append(("restore", None))
+
+    async def fingerprint(self) -> str:
+        return "base"
+
+    async def generate(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> Generation:
+        assert set(mixture.adapters) <= set(self.loaded)
+        assert self.merged in (None, mixture)
+        self.running.append(mixture)
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+            await anyio.lowlevel.checkpoint()
+        finally:
+            self.running.remove(mixture)
+        return Generation(f"{prompt} under {mixture.entries}", 1, 1, "stop", 1.0)
+
+    async def stream(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> AsyncIterator[str]:
+        for word in (await self.generate(prompt, mixture=mixture)).text.split():
+            yield word
+
+    async def score(
+        self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE
+    ) -> list[AnswerScore]:
+        return [AnswerScore(-float(len(answer)), 1) for answer in answers]
+
+
+def registry_of(folder: Path, names: str, *, max_loaded: int = 2) -> AdapterRegistry:
+    """A registry of adapters that are only folders with a config."""
+    registry = AdapterRegistry(max_loaded=max_loaded)
+    for name in names:
+        registry.register_adapter(write_files(folder / name, {}), name=name, domain=name * 2)
+    return registry
