@@ -75,6 +75,7 @@ class MemoryBus:
         traceback: TracebackType | None,
     ) -> bool | None:
         assert self._tasks is not None
+        swallow: bool | None = False
         try:
             if exc is None:
                 await self._drain(self.options.drain_timeout_s)
@@ -84,20 +85,28 @@ class MemoryBus:
             # The task group sees only what it must: a cancellation that may be its own. It would
             # wrap any other exception in a group.
             if exc is not None and _holds_cancellation(exc):
-                swallowed = await self._tasks.__aexit__(exc_type, exc, traceback)
+                swallow = await self._tasks.__aexit__(exc_type, exc, traceback)
             else:
-                swallowed = await self._tasks.__aexit__(None, None, None)
+                await self._tasks.__aexit__(None, None, None)
             with anyio.CancelScope(shield=True):
                 await self._drain(_CLOSING_GRACE_S)
         if exc is None:
             self._warn_of_pending(self._pending.count)
-            return None
-        return swallowed
+        return swallow
 
     def __del__(self) -> None:
         pipeline = getattr(self, "_pipeline", None)
         if pipeline is not None and pipeline.state is not State.CLOSED:
             self._warn_of_pending(self._pending.count)
+
+    @property
+    def plugins(self) -> PluginManager | None:
+        """The plugins that hear of events; None means that none does."""
+        return self._pipeline.plugins
+
+    @plugins.setter
+    def plugins(self, plugins: PluginManager | None) -> None:
+        self._pipeline.plugins = plugins
 
     # -- handlers and observers ----------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -24,8 +23,6 @@ from intrinsic.events import MemoryEvent
 
 if TYPE_CHECKING:
     from intrinsic.plugins import PluginManager
-
-logger = logging.getLogger("intrinsic.bus")
 
 
 class State(Enum):
@@ -116,6 +113,7 @@ class Pipeline:
             self.queued -= queued
             try:
                 await checkpoint()
+                self._check_not_closed(frame)
                 return await self._handle(frame, handlers)
             except BaseException:
                 self._record_interrupted(frame, queued)
@@ -133,13 +131,16 @@ class Pipeline:
             if frame.gate is not None:
                 frame.gate.set()
 
+    def _check_not_closed(self, frame: Frame) -> None:
+        if self.state is State.CLOSED:
+            raise BusClosedError(f"the bus was left before it handled event {frame.event.id}")
+
     async def _wait(self, frame: Frame, queued: bool) -> None:
         frame.gate = gate = Event()
         self.waiting += not queued
         try:
             await gate.wait()
-            if not frame.admitted:
-                raise BusClosedError(f"the bus was left before it handled event {frame.event.id}")
+            self._check_not_closed(frame)
         except BaseException:
             self._give_up(frame, queued)
             self.queued -= queued
