@@ -9,8 +9,15 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 from transformers.pytorch_utils import Conv1D
 
 VOCABULARY = 97
@@ -119,3 +126,20 @@ def write_files(
     if card is not None:
         (folder / "card.json").write_text(json.dumps(card))
     return folder
+
+
+def tokenizer(*, chat: bool = False) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token per character: ids 3 to 96, from the space on."""
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2} | {chr(29 + i): i for i in range(3, VOCABULARY)}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    core.decoder = decoders.Fuse()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+    if chat:
+        wrapped.chat_template = (
+            "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+            "{% if add_generation_prompt %}[assistant]{% endif %}"
+        )
+    return wrapped

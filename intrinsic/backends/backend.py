@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol, TypedDict, runtime_checkable
@@ -156,7 +156,7 @@ class ModelBackend(Protocol):
 
     def stream(
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Answer a prompt under a mixture, piece by piece."""
         ...
 

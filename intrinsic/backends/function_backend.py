@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import NoReturn
 
 from intrinsic.backends.backend import (
@@ -57,7 +57,7 @@ class FunctionBackend:
 
     async def stream(
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Give the function's answer in one piece."""
         yield (await self.generate(prompt, mixture=mixture, options=options)).text
 

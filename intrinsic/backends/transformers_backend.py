@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -134,18 +135,20 @@ class TransformersBackend:
         """Answer a prompt under a mixture. Cancelling ends the work after the current token."""
         job = await anyio.to_thread.run_sync(self._job, prompt, options)
         running = _Running(self, job, mixture, streaming=False)
-        async for _ in running.pieces():
-            pass
+        async with aclosing(running.pieces()) as pieces:
+            async for _ in pieces:
+                pass
         return running.result()
 
     async def stream(
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Answer a prompt under a mixture, piece by piece; leaving the loop early ends the work."""
         job = await anyio.to_thread.run_sync(self._job, prompt, options)
         running = _Running(self, job, mixture, streaming=True)
-        async for piece in running.pieces():
-            yield piece
+        async with aclosing(running.pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
         running.result()
 
     async def score(
@@ -182,7 +185,7 @@ class _Running:
         self._generation: Generation | None = None
         self._error: BaseException | None = None
 
-    async def pieces(self) -> AsyncIterator[str]:
+    async def pieces(self) -> AsyncGenerator[str, None]:
         """Run to the end; on leaving early, wait until the thread has let go of the model."""
         limiter = _limiter()
         await limiter.acquire_on_behalf_of(self)

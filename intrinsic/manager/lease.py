@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 from intrinsic.backends import (
     AnswerScore,
@@ -44,12 +45,14 @@ class Lease:
 
     async def stream(
         self, prompt: Prompt, options: GenerationOptions = GREEDY
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Answer a prompt under the mixture, piece by piece, within the lease."""
         self._check_held()
-        async for piece in self._backend.stream(prompt, mixture=self.mixture, options=options):
-            self._check_held()
-            yield piece
+        stream = self._backend.stream(prompt, mixture=self.mixture, options=options)
+        async with aclosing(stream) as pieces:
+            async for piece in pieces:
+                self._check_held()
+                yield piece
 
     async def score(self, prompt: Prompt, answers: Sequence[str]) -> list[AnswerScore]:
         """Log-likelihoods of answers under the mixture."""

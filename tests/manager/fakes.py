@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import anyio
@@ -93,7 +93,7 @@ class FakeBackend:
 
     async def stream(
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         for word in (await self.generate(prompt, mixture=mixture)).text.split():
             yield word
 
