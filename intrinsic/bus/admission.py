@@ -169,6 +169,7 @@ class Admission:
         if frame.session is not None:
             self._pass_turn(frame.session)
             frame.session = None
+        del frame.event  # timers that were cancelled keep the frame for a while
         self.live -= 1
         if not self.live and self.idle is not None:
             self.idle.set()

@@ -28,7 +28,7 @@ from intrinsic.bus.handlers import (
 from intrinsic.bus.injection_log import InjectionLog
 from intrinsic.bus.observers import Notice, NoticeName, Observer
 from intrinsic.bus.options import BusOptions, check_timeout
-from intrinsic.bus.pipeline import Pipeline, State
+from intrinsic.bus.pipeline import Pipeline, Source, State
 from intrinsic.bus.queued import QueuedEvent
 from intrinsic.bus.report import HandlerResult, PublishReport
 from intrinsic.bus.statistics import BusStatistics
@@ -182,7 +182,7 @@ class MemoryBus:
         borrowed_thread.set(None)  # inherited, where a handler's thread queued the event
         report = None
         try:
-            report = await self._pipeline.run(queued._frame, queued=True)
+            report = await self._pipeline.run(queued._frame, source=Source.QUEUE)
         except BusClosedError:
             pass
         finally:
@@ -230,17 +230,19 @@ class MemoryBus:
         pipeline = self._pipeline
         parents = pipeline.parents()
         frame: Frame | None = None
+        delivered = False
         try:
             pipeline.check_open(parents)
             frame = pipeline.open(MemoryEvent(batch.channel, batch.vectors, batch.context), parents)
             with lent_thread():
-                return await pipeline.run(frame)
+                report = await pipeline.run(frame, source=Source.FLUSH)
+            delivered = bool(report.results)
+            return report
         except BaseException:
-            if frame is not None and any(frame.results):
-                pipeline.bury_interrupted(frame)
+            delivered = frame is not None and any(frame.results)
             raise
         finally:
-            if frame is not None and any(frame.results):
+            if delivered:
                 self._pending.settle(batch)
             else:
                 self._pending.put_back(batch)

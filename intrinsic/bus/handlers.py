@@ -11,7 +11,7 @@ from typing import Any, Self
 import anyio
 import anyio.to_thread
 
-from intrinsic.bus.frames import borrowed_thread
+from intrinsic.bus.frames import borrowed_thread, current
 from intrinsic.errors import ConfigError, EventError, HandlerTimeoutError
 from intrinsic.events import InjectionChannel, MemoryEvent
 
@@ -86,16 +86,15 @@ class Handler:
         except BaseException:
             call.abandon()
             raise
-        if call.error is not None:
-            raise call.error
-        return call.value
+        return call.take()
 
 
 class _ThreadCall:
     """A call in a worker thread that can be given up but not ended.
 
     The order of the assignments matters: whichever of the threads comes first, an abandoned call
-    either never starts or is counted as stuck until it ends.
+    either never starts or is counted as stuck until it ends. An idle worker thread remembers its
+    last call, and that call's context, for a while: so both let go of the event in the end.
     """
 
     __slots__ = ("abandoned", "done", "error", "event", "handler", "limiter", "started", "value")
@@ -120,8 +119,21 @@ class _ThreadCall:
         except Exception as error:  # StopIteration could not cross the thread's future
             self.error = error
         finally:
+            del self.event
+            current.set(None)
             self.done = True
             self.handler.stuck.discard(self)
+
+    def take(self) -> object:
+        """Hand over the value, or raise the error."""
+        value, error = self.value, self.error
+        self.value = self.error = None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        return value
 
     def abandon(self) -> None:
         self.abandoned = True

@@ -34,6 +34,14 @@ class State(Enum):
     CLOSED = "was left; build a new one"
 
 
+class Source(Enum):
+    """Who brings an event, and so who keeps what is not delivered when it is cancelled."""
+
+    CALLER = "publish: the caller knows that it was cancelled"
+    QUEUE = "publish_nowait: handlers that were cut short get dead letters"
+    FLUSH = "flush: it is put back whole or, once a handler has ended, as QUEUE"
+
+
 class Pipeline:
     """Runs events, and counts what becomes of them. One bus has one pipeline."""
 
@@ -103,9 +111,13 @@ class Pipeline:
             return await self.run(frame, handlers)
 
     async def run(
-        self, frame: Frame, handlers: tuple[Handler, ...] | None = None, *, queued: bool = False
+        self,
+        frame: Frame,
+        handlers: tuple[Handler, ...] | None = None,
+        source: Source = Source.CALLER,
     ) -> PublishReport:
         """Wait until the frame is admitted, handle its event, and end the frame."""
+        queued = source is Source.QUEUE
         try:
             if not frame.admitted:
                 await self._wait(frame, queued)
@@ -116,7 +128,7 @@ class Pipeline:
                 self._check_not_closed(frame)
                 return await self._handle(frame, handlers)
             except BaseException:
-                self._record_interrupted(frame, queued)
+                self._record_interrupted(frame, source)
                 raise
             finally:
                 self.in_flight -= 1
@@ -166,6 +178,7 @@ class Pipeline:
         reason = None if frame.handlers is not None else self.suspended
         report = PublishReport(event, results, reason, shadow)
         self._record(frame, report, keep_failed=handlers is None)
+        frame.results = []
         return report
 
     def _record(self, frame: Frame, report: PublishReport, *, keep_failed: bool) -> None:
@@ -191,19 +204,19 @@ class Pipeline:
                 self.failed += 1
                 self.observers.tell(Notice("failed", frame.event, result.name, result.error))
             if keep_failed:
-                self.bury(frame.event, handler, result.error)
+                self._bury(frame.event, handler, result.error)
 
-    def _record_interrupted(self, frame: Frame, queued: bool) -> None:
+    def _record_interrupted(self, frame: Frame, source: Source) -> None:
         """Take note of what was delivered before the publisher was cancelled."""
         if frame.handlers is None:
-            self._give_up(frame, queued)
+            self._give_up(frame, source is Source.QUEUE)
             return
         self.cancelled += 1
         done = tuple([result for result in frame.results if result is not None])
         self.log.record(PublishReport(frame.event, done))
         self._record_failures(frame, keep_failed=True)
-        if queued:
-            self.bury_interrupted(frame)
+        if source is Source.QUEUE or (source is Source.FLUSH and done):
+            self._bury_interrupted(frame)
 
     def _give_up(self, frame: Frame, queued: bool) -> None:
         if queued:
@@ -212,15 +225,15 @@ class Pipeline:
         else:
             self.cancelled += 1
 
-    def bury_interrupted(self, frame: Frame) -> None:
+    def _bury_interrupted(self, frame: Frame) -> None:
         """Make dead letters for the handlers that were cut short, so that a replay reaches them."""
         results: Sequence[HandlerResult | None] = frame.results or (None,)
         for handler, result in zip(frame.handlers or (), results, strict=False):
             if result is None:
                 error = BusError(f"handler {handler.name!r} was cancelled together with the bus")
-                self.bury(frame.event, handler, error)
+                self._bury(frame.event, handler, error)
 
-    def bury(self, event: MemoryEvent, handler: Handler, error: BaseException) -> None:
+    def _bury(self, event: MemoryEvent, handler: Handler, error: BaseException) -> None:
         """Keep a failed delivery for a replay."""
         oldest = self.letters.add(event, handler, error)
         self.observers.tell(Notice("dead_letter", event, handler.name, error))

@@ -13,17 +13,13 @@ from intrinsic.events import MemoryEvent
 class QueuedEvent:
     """An event that `publish_nowait` accepted; the bus handles it, whether or not one waits."""
 
-    __slots__ = ("_finished", "_frame", "_report")
+    __slots__ = ("_finished", "_frame", "_report", "event")
 
     def __init__(self, frame: Frame) -> None:
+        self.event: MemoryEvent = frame.event  # with its parent, where it has one
         self._frame = frame
         self._finished = anyio.Event()
         self._report: PublishReport | None = None
-
-    @property
-    def event(self) -> MemoryEvent:
-        """The event as it was queued, with its parent where it has one."""
-        return self._frame.event
 
     @property
     def done(self) -> bool:

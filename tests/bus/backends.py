@@ -30,4 +30,5 @@ def both_backends(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*signature.parameters.values(), backend]
     )
-    return pytest.mark.parametrize("backend", BACKENDS)(run)
+    marked: Callable[..., None] = pytest.mark.parametrize("backend", BACKENDS)(run)
+    return marked

@@ -273,8 +273,9 @@ async def test_a_sync_call_that_was_cancelled_before_it_got_a_thread_never_runs(
     async with MemoryBus(BusOptions(handler_threads=1)) as bus, anyio.create_task_group() as tasks:
         bus.register_handler(LORA, blocks)
         tasks.start_soon(bus.publish, MemoryEvent.from_text("first"))
+        await anyio.wait_all_tasks_blocked()
         while not started:
-            await anyio.sleep(0.001)
+            await anyio.lowlevel.checkpoint()
         with anyio.move_on_after(SHORT_S) as scope:
             await bus.publish(MemoryEvent.from_text("second"))
         assert scope.cancelled_caught

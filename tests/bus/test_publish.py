@@ -185,9 +185,9 @@ async def test_a_bus_that_is_not_open_refuses_and_says_why() -> None:
         await bus.publish(event)
     async with bus:
         pass
-    for attempt in (bus.publish, bus.flush, bus.replay):
+    for refused in (bus.publish(event), bus.flush(), bus.replay()):
         with pytest.raises(BusClosedError, match="was left; build a new one"):
-            await (attempt(event) if attempt == bus.publish else attempt())  # type: ignore[operator]
+            await refused
     with pytest.raises(BusClosedError, match="was left"):
         bus.publish_nowait(event)
     with pytest.raises(BusClosedError, match="was left"):
