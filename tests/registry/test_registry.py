@@ -1,0 +1,165 @@
+"""The registry: what a folder holds, by name, version and domain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from intrinsic.errors import (
+    AdapterExistsError,
+    AdapterNotFoundError,
+    CheckpointError,
+    ConfigError,
+)
+from intrinsic.registry import AdapterRegistry
+from tests.tiny import write_files
+
+CARD = {
+    "name": "sql",
+    "version": "1.2.0",
+    "domain": "Coding",
+    "description": "writes SQL",
+    "keywords": ["select", "join"],
+    "examples": ["count the rows"],
+}
+
+
+def adapter(folder: Path, card: Mapping[str, object] | None = None, **config: object) -> Path:
+    return write_files(folder, {}, card, **config)
+
+
+def toml(folder: Path, text: str) -> Path:
+    (adapter(folder) / "card.toml").write_text(text)
+    return folder
+
+
+def test_a_folder_is_scanned_and_every_kind_of_card_is_read(tmp_path: Path) -> None:
+    adapter(tmp_path / "json", CARD)
+    toml(tmp_path / "toml", 'name = "law"\nversion = 2\nexamples = ["a clause"]\n')
+    adapter(tmp_path / "config", domain="medical", description="d", keywords=["flu"])
+    adapter(tmp_path / "bare", base_model_name_or_path="base")
+    (tmp_path / "no adapter").mkdir()
+    (tmp_path / "file.txt").write_text("")
+    registry = AdapterRegistry.from_folder(tmp_path)
+    assert [entry.key for entry in registry.list_adapters()] == [
+        "bare@1",
+        "config@1",
+        "law@2",
+        "sql@1.2.0",
+    ]
+    assert registry.problems == []
+    assert registry.get_adapter("sql").card.keywords == ("select", "join")
+    assert registry.get_adapter("law").card.examples == ("a clause",)
+    assert registry.get_adapter("config").card.sentence == "medical: d"
+    assert registry.get_adapter("bare").card.sentence == "bare"
+    assert registry.get_adapter("bare").base_model == "base"
+    assert len(registry) == 4
+
+
+def test_a_folder_that_is_an_adapter_itself_is_one(tmp_path: Path) -> None:
+    registry = AdapterRegistry.from_folder(adapter(tmp_path / "one"))
+    assert [entry.name for entry in registry.list_adapters()] == ["one"]
+
+
+def test_a_broken_adapter_is_reported_and_the_rest_is_registered(tmp_path: Path) -> None:
+    adapter(tmp_path / "good")
+    (adapter(tmp_path / "bad") / "adapter_config.json").write_text("{")
+    (adapter(tmp_path / "list") / "adapter_config.json").write_text("[]")
+    toml(tmp_path / "toml", "name = ")
+    adapter(tmp_path / "field", {"nmae": "typo"})
+    adapter(tmp_path / "string", {"keywords": "one, two"})
+    registry = AdapterRegistry.from_folder(tmp_path)
+    assert [entry.name for entry in registry.list_adapters()] == ["good"]
+    why = {problem.path.name: problem.why for problem in registry.problems}
+    assert "cannot be read as JSON" in why["bad"]
+    assert "not an object" in why["list"]
+    assert "cannot be read as TOML" in why["toml"]
+    assert "unknown fields ['nmae']; known: name, version" in why["field"]
+    assert "keywords of adapter 'string' is 'one, two'" in why["string"]
+
+
+def test_scanning_again_finds_only_what_is_new(tmp_path: Path) -> None:
+    adapter(tmp_path / "a")
+    registry = AdapterRegistry.from_folder(tmp_path)
+    adapter(tmp_path / "b")
+    assert [entry.name for entry in registry.scan(tmp_path)] == ["b"]
+    assert registry.scan(tmp_path) == []
+    with pytest.raises(ConfigError, match="does not exist"):
+        registry.scan(tmp_path / "nowhere")
+
+
+def test_what_is_given_wins_over_the_card(tmp_path: Path) -> None:
+    registry = AdapterRegistry()
+    entry = registry.register_adapter(
+        adapter(tmp_path, CARD), name="sql2", domain="data", keywords=["group by"], examples=[]
+    )
+    assert (entry.name, entry.card.version, entry.card.domain) == ("sql2", "1.2.0", "data")
+    assert entry.card.keywords == ("group by",)
+    assert entry.card.examples == ()
+    assert entry.card.description == "writes SQL"
+
+
+def test_a_name_means_its_newest_version_and_versions_count_by_number(tmp_path: Path) -> None:
+    registry = AdapterRegistry()
+    for version in ("1.9", "1.10", "1.2"):
+        registry.register_adapter(adapter(tmp_path / version), name="sql", version=version)
+    assert registry.get_adapter("sql").card.version == "1.10"
+    assert registry.get_adapter("sql@1.2").card.version == "1.2"
+    assert [entry.key for entry in registry.list_adapters()] == ["sql@1.10"]
+    removed = registry.remove_adapter("sql")
+    assert removed.card.version == "1.10"
+    assert registry.get_adapter("sql").card.version == "1.9"
+
+
+@pytest.mark.parametrize(
+    ("taken", "free"), [(["1"], "2"), (["1.0.0", "1.0.1"], "1.0.2"), (["beta"], "beta1")]
+)
+def test_a_taken_version_is_a_conflict_that_names_the_next_free_one(
+    tmp_path: Path, taken: list[str], free: str
+) -> None:
+    registry = AdapterRegistry()
+    for version in taken:
+        registry.register_adapter(adapter(tmp_path / version), name="sql", version=version)
+    with pytest.raises(AdapterExistsError, match=f"next free version is '{free}'"):
+        registry.register_adapter(adapter(tmp_path / "x"), name="sql", version=taken[0])
+    assert len(registry) == len(taken)
+
+
+def test_an_unknown_adapter_is_refused_with_a_suggestion(tmp_path: Path) -> None:
+    registry = AdapterRegistry.from_folder(adapter(tmp_path / "medical"))
+    with pytest.raises(AdapterNotFoundError, match="did you mean 'medical'"):
+        registry.get_adapter("medcal")
+    with pytest.raises(AdapterNotFoundError, match="known: none"):
+        AdapterRegistry().get_adapter("x")
+    with pytest.raises(CheckpointError, match=r"has no adapter_config\.json"):
+        registry.register_adapter(tmp_path)
+
+
+def test_domains_are_found_in_any_case(tmp_path: Path) -> None:
+    registry = AdapterRegistry()
+    for name, domain in (("a", "Law"), ("b", "law"), ("c", "")):
+        registry.register_adapter(adapter(tmp_path / name), name=name, domain=domain)
+    assert [e.name for e in registry.get_adapters_for_domain("LAW")] == ["a", "b"]
+
+
+def test_what_is_loaded_is_kept_in_order(tmp_path: Path) -> None:
+    registry = AdapterRegistry(max_loaded=5)
+    for key in ("a@1", "b@1", "a@1"):
+        registry.mark_loaded(key)
+    assert registry.loaded_adapters == ("a@1", "b@1")
+    registry.mark_unloaded("a@1")
+    registry.mark_unloaded("a@1")
+    assert list(registry.loaded_adapters) == ["b@1"]
+    assert registry.max_loaded == 5
+    with pytest.raises(ConfigError, match="max_loaded is 0"):
+        AdapterRegistry(max_loaded=0)
+
+
+def test_extra_keys_of_the_config_may_be_a_card(tmp_path: Path) -> None:
+    path = adapter(tmp_path / "x", domain="law", examples=["draft a clause"])
+    config = json.loads((path / "adapter_config.json").read_text())
+    assert config["domain"] == "law"
+    assert AdapterRegistry().register_adapter(path).card.examples == ("draft a clause",)
