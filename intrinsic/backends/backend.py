@@ -6,10 +6,13 @@ import math
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, runtime_checkable
 
 from intrinsic.errors import ConfigError
 from intrinsic.mixture import BASE, Mixture
+
+if TYPE_CHECKING:
+    from intrinsic.lora import MergeMethod
 
 
 class Capability(StrEnum):
@@ -136,8 +139,8 @@ class ModelBackend(Protocol):
         """Take an adapter off the model; one that a request uses is refused."""
         ...
 
-    async def merge(self, mixture: Mixture) -> None:
-        """Write a mixture into the weights; the pristine ones are kept."""
+    async def merge(self, mixture: Mixture, method: MergeMethod | None = None) -> None:
+        """Write a mixture into the weights, by the exact sum or another method of merging."""
         ...
 
     async def restore(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from intrinsic.backends.backend import (
     GREEDY,
@@ -17,6 +17,9 @@ from intrinsic.backends.backend import (
 )
 from intrinsic.errors import CapabilityError
 from intrinsic.mixture import BASE, Mixture
+
+if TYPE_CHECKING:
+    from intrinsic.lora import MergeMethod
 
 
 class FunctionBackend:
@@ -71,7 +74,7 @@ class FunctionBackend:
         """Raises `CapabilityError`."""
         self._refuse("unload an adapter")
 
-    async def merge(self, mixture: Mixture) -> None:
+    async def merge(self, mixture: Mixture, method: MergeMethod | None = None) -> None:
         """Raises `CapabilityError`."""
         self._refuse("merge a mixture")
 

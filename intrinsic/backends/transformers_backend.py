@@ -33,7 +33,7 @@ from intrinsic.backends.prompt_encoder import PromptEncoder
 from intrinsic.backends.scoring import score_answers
 from intrinsic.engine import LoraEngine
 from intrinsic.errors import BackendError
-from intrinsic.lora import read_checkpoint
+from intrinsic.lora import MergeMethod, exact, read_checkpoint
 from intrinsic.mixture import BASE, Mixture
 
 _T = TypeVar("_T")
@@ -117,9 +117,9 @@ class TransformersBackend:
         """Take an adapter off the model; see `LoraEngine.unload`."""
         await anyio.to_thread.run_sync(self.engine.unload, adapter_name)
 
-    async def merge(self, mixture: Mixture) -> None:
+    async def merge(self, mixture: Mixture, method: MergeMethod | None = None) -> None:
         """Write a mixture into the weights; see `LoraEngine.merge`."""
-        await anyio.to_thread.run_sync(self.engine.merge, mixture)
+        await anyio.to_thread.run_sync(self.engine.merge, mixture, method or exact)
 
     async def restore(self) -> None:
         """Copy the pristine weights back; see `LoraEngine.restore`."""

@@ -56,6 +56,7 @@ def ask(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="Fixes what is drawn.")] = None,
     plugins: PluginsDir = None,
+    backend: Annotated[str, typer.Option(help="transformers, or a plugin's.")] = "transformers",
     json: Json = False,
 ) -> None:
     """Answer one question under the mixture that fits it, streaming."""
@@ -70,7 +71,7 @@ def ask(
         explain=explain,
         decoding=GenerationOptions(max_new_tokens=max_tokens, temperature=temperature, seed=seed),
     )
-    session = SessionOptions(model, adapters_dir, router, top_k, tuple(plugins or ()))
+    session = SessionOptions(model, adapters_dir, router, top_k, tuple(plugins or ()), backend)
     anyio.run(run_ask, question, session, json)
 
 

@@ -29,6 +29,7 @@ class SessionOptions:
     router: str = "hybrid"
     top_k: int = 2
     plugin_folders: tuple[Path, ...] = ()
+    backend: str = "transformers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
         print(f"intrinsic: {problem}", file=sys.stderr)  # noqa: T201
     registry = open_registry(options)
     with loading("loading", ("model", "router")) as done:
-        backend = await anyio.to_thread.run_sync(_load_model, options.model)
+        factory = plugins.factory("register_backends", options.backend, "backend")
+        backend = await anyio.to_thread.run_sync(_load_model, factory, options.model)
         done()
         bus = MemoryBus(plugins=plugins)
         wiring = WiringOptions(router=options.router, top_k=options.top_k)
@@ -96,11 +98,9 @@ def open_registry(options: SessionOptions) -> AdapterRegistry:
     return registry
 
 
-def _load_model(model: str | None) -> ModelBackend:
+def _load_model(factory: Callable[[str], ModelBackend], model: str | None) -> ModelBackend:
     import transformers
-
-    from intrinsic.backends.transformers_backend import TransformersBackend
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    return TransformersBackend.from_pretrained(model or base_path())
+    return factory(model or str(base_path()))

@@ -22,7 +22,7 @@ from intrinsic.errors import (
     MixtureError,
     UnsupportedAdapterError,
 )
-from intrinsic.lora import Factors, LoraCheckpoint
+from intrinsic.lora import Factors, LoraCheckpoint, MergeMethod, exact
 from intrinsic.mixture import Mixture
 
 
@@ -146,9 +146,10 @@ class LoraEngine:
                 self._in_use.subtract(active.adapters)
                 self._in_use = +self._in_use
 
-    def merge(self, mixture: Mixture) -> None:
+    def merge(self, mixture: Mixture, method: MergeMethod = exact) -> None:
         """Write a mixture into the weights, from pristine values, on all layers or on none.
 
+        `method` makes one delta of those of the mixture's adapters; the default is their sum.
         A mixture that is merged already is restored first. Raises `AdapterInUseError` while a
         pass runs, and `UnsupportedAdapterError` for weights that another module shares.
         """
@@ -158,7 +159,7 @@ class LoraEngine:
             layers = self._terms(mixture)
             self._refuse_tied([sidecar for sidecar, _ in layers])
             self._merged.restore()
-            self._merged.merge(mixture, layers)
+            self._merged.merge(mixture, layers, method)
 
     def restore(self) -> None:
         """Copy the pristine weights back. Raises `AdapterInUseError` while a pass runs."""

@@ -14,7 +14,7 @@ import torch
 
 from intrinsic.engine.sidecar import SideCar
 from intrinsic.errors import UnsupportedAdapterError
-from intrinsic.lora import Factors, mixed_weight
+from intrinsic.lora import Factors, MergeMethod, delta, exact
 from intrinsic.mixture import Mixture
 
 Terms = list[tuple[Factors, float]]
@@ -38,12 +38,17 @@ class MergedMode:
         """Bytes of the pristine copies."""
         return sum(p.weight.numel() * p.weight.element_size() for p in self._pristine)
 
-    def merge(self, mixture: Mixture, layers: Iterable[tuple[SideCar, Terms]]) -> None:
+    def merge(
+        self,
+        mixture: Mixture,
+        layers: Iterable[tuple[SideCar, Terms]],
+        method: MergeMethod = exact,
+    ) -> None:
         """Write the mixture into all layers, or, where one fails, into none."""
         assert self.mixture is None
         try:
             for sidecar, terms in layers:
-                self._write(sidecar, terms)
+                self._write(sidecar, terms, method)
         except BaseException:
             self.restore()
             raise
@@ -57,12 +62,14 @@ class MergedMode:
         self._pristine.clear()
         self.mixture = None
 
-    def _write(self, sidecar: SideCar, terms: Terms) -> None:
+    def _write(self, sidecar: SideCar, terms: Terms, method: MergeMethod) -> None:
         weight = sidecar.weight
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         pristine = weight.detach().clone()
         W = pristine.T if sidecar.transposed else pristine
-        merged = mixed_weight(W, terms, dtype=dtype).to(weight.dtype)
+        deltas = [delta(factors, dtype=dtype).to(W.device) for factors, _ in terms]
+        change = method(deltas, [w for _, w in terms])
+        merged = (W.to(dtype) + change).to(weight.dtype)
         if not torch.isfinite(merged).all():
             raise UnsupportedAdapterError(
                 f"merging makes {sidecar.name} infinite; lower the weights"

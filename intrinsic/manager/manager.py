@@ -6,33 +6,28 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
-from intrinsic.backends import Capability, Generation, ModelBackend
+from intrinsic.backends import Capability, ModelBackend
 from intrinsic.errors import (
     AdapterNotLoadedError,
     CapabilityError,
-    CapacityError,
-    IntrinsicError,
 )
 from intrinsic.events import MemoryEvent
 from intrinsic.manager.admission import admit
-from intrinsic.manager.lease import Heard, Lease
+from intrinsic.manager.fusion import Fusion
+from intrinsic.manager.lease import Lease
 from intrinsic.manager.loader import AdapterLoader
-from intrinsic.manager.mode_gate import ModeGate
 from intrinsic.manager.options import ManagerOptions
-from intrinsic.manager.request import What, weights_of
+from intrinsic.manager.request import What
 from intrinsic.manager.scaling import ScalingRegister, ScalingReport
 from intrinsic.manager.stats import ManagerStats
 from intrinsic.mixture import Mixture
+from intrinsic.plugins import PluginManager
 from intrinsic.receipt import Receipt, Skipped
 from intrinsic.registry import AdapterRegistry
 from intrinsic.selection import Selection
-
-if TYPE_CHECKING:
-    from intrinsic.plugins import PluginManager
 
 logger = logging.getLogger("intrinsic.manager")
 
@@ -60,12 +55,12 @@ class AdapterManager:
         self.options = options or ManagerOptions()
         self._plugins = plugins
         self._loader = AdapterLoader(backend, registry, self.options, self._notify)
-        self._gate = ModeGate(
-            self._merge, self._restore, wait_timeout_s=self.options.wait_timeout_s
+        self._fusion = Fusion(
+            backend, self._loader, plugins, wait_timeout_s=self.options.wait_timeout_s
         )
+        self._gate = self._fusion.gate
         self._scaling = ScalingRegister()
         self._active: dict[str, float] = {}
-        self._fused: tuple[str, ...] = ()
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
         self._warned = False
         self.bypassed = False
@@ -152,7 +147,7 @@ class AdapterManager:
         where its requests do not end within `wait_timeout_s`; then it stays in use.
         """
         key = self._key(name)
-        if key in self._fused:
+        if key in self._fusion.adapters:
             await self.unfuse()
         await self._loader.unload(key)
         self._active.pop(key, None)
@@ -190,23 +185,21 @@ class AdapterManager:
         """The active mixture: weights by adapter, `name@version`, before run-time scaling."""
         return dict(self._active)
 
-    async def fuse(self, what: Asked = None) -> Mixture:
+    async def fuse(self, what: Asked = None, *, method: str = "exact") -> Mixture:
         """Write a mixture into the weights, once the requests that run have ended.
 
+        `method` names a merge method of the plugins; only `exact` is the mixture's own meaning.
         It then costs nothing per token. It is taken out, by copying the pristine weights back,
         as soon as a request asks for another mixture. Raises `CapacityError` after
         `wait_timeout_s`.
         """
-        weights = self._weights(what)
-        if not self.backend.supports(Capability.MERGE):
-            raise CapabilityError(f"backend {self.backend.name!r} cannot merge weights")
-        mixture = self._effective(weights)
-        await self._gate.change(mixture or None)
+        mixture = self._effective(self._weights(what))
+        await self._fusion.fuse(mixture, method)
         return mixture
 
     async def unfuse(self) -> None:
         """Copy the pristine weights back, once the requests that run have ended."""
-        await self._gate.change(None)
+        await self._fusion.unfuse()
 
     def set_scaling(self, name: str, scaling: float) -> ScalingReport:
         """Scale an adapter by `scaling` times its trained scale, from the next lease on.
@@ -239,80 +232,6 @@ class AdapterManager:
             leases=self._gate.running,
             merged=self._gate.merged is not None,
         )
-
-    async def _merge(self, mixture: Mixture) -> None:
-        """Called by the gate once no request runs; merged adapters are held until restored."""
-        await self._loader.hold(mixture.adapters)
-        try:
-            await self.backend.merge(mixture)
-        except BaseException:
-            self._loader.release(mixture.adapters)
-            raise
-        self._fused = mixture.adapters
-
-    async def _restore(self) -> None:
-        if self._fused:
-            await self.backend.restore()
-            self._loader.release(self._fused)
-            self._fused = ()
-
-    async def _load_what_loads(
-        self, chosen: Sequence[Selection]
-    ) -> tuple[list[Selection], list[Skipped]]:
-        sound: list[Selection] = []
-        failed: list[Skipped] = []
-        for selection in chosen:
-            try:
-                await self._loader.load([self._key(selection.adapter)], wait=False)
-            except CapacityError as error:
-                logger.info("%s is loaded when its request starts: %s", selection.adapter, error)
-            except (IntrinsicError, OSError, RuntimeError) as error:
-                logger.warning("adapter %s is skipped: %s", selection.adapter, error)
-                failed.append(Skipped(selection.adapter, str(error)))
-                continue
-            sound.append(selection)
-        return sound, failed
-
-    def _weights(self, what: Asked) -> dict[str, float]:
-        if isinstance(what, MemoryEvent):
-            what = self._receipt_of(what)
-        if what is not None:
-            return weights_of(what, self.registry)
-        return {} if self.bypassed else dict(self._active)
-
-    def _effective(self, weights: Mapping[str, float]) -> Mixture:
-        return Mixture.of({key: w * self._scaling.get(key) for key, w in weights.items()})
-
-    def _key(self, name: str) -> str:
-        return self.registry.get_adapter(name).key
-
-    def _receipt_of(self, event: MemoryEvent) -> Receipt | None:
-        return self.receipt(event.context.request_id or event.id)
-
-    def _remember(self, receipt: Receipt) -> None:
-        self._receipts[receipt.request_id] = receipt
-        self._receipts.move_to_end(receipt.request_id)
-        while len(self._receipts) > self.options.max_receipts:
-            self._receipts.popitem(last=False)
-
-    def _heard(self, what: Asked) -> Heard:
-        if isinstance(what, MemoryEvent):
-            what = self._receipt_of(what)
-        receipt = what if isinstance(what, Receipt) else Receipt(request_id="")
-
-        async def heard(generation: Generation) -> None:
-            await self._notify(
-                "on_generation",
-                receipt=receipt,
-                tokens=generation.tokens,
-                generate_ms=generation.generate_ms,
-            )
-
-        return heard
-
-    async def _notify(self, hook: str, **arguments: object) -> None:
-        if self._plugins is not None and self._plugins.has(hook):
-            await self._plugins.notify(hook, **arguments)
 
     def _admit(self, selections: Sequence[Selection]) -> tuple[list[Selection], list[Skipped]]:
         if selections and not self.backend.supports(Capability.LORA):

@@ -14,20 +14,20 @@ import anyio
 from intrinsic.errors import CapacityError
 from intrinsic.mixture import Mixture
 
+Merge = Callable[[Mixture], Awaitable[None]]
+
 
 class ModeGate:
-    """Lets requests in under a mixture; `merge` and `restore` are the backend's."""
+    """Lets requests in under a mixture; `restore` gives the base weights back."""
 
     def __init__(
         self,
-        merge: Callable[[Mixture], Awaitable[None]],
         restore: Callable[[], Awaitable[None]],
         *,
         wait_timeout_s: float,
     ) -> None:
         self.merged: Mixture | None = None
         self.running = 0
-        self._merge = merge
         self._restore = restore
         self._wait_timeout_s = wait_timeout_s
         self._turn = anyio.Lock()
@@ -50,24 +50,24 @@ class ModeGate:
         self._left.set()
         self._left = anyio.Event()
 
-    async def change(self, mixture: Mixture | None) -> None:
+    async def change(self, mixture: Mixture | None, merge: Merge | None = None) -> None:
         """Merge a mixture once all running requests have ended; None restores the base."""
         async with self._turn:
             if mixture != self.merged:
-                await self._change(mixture)
+                await self._change(mixture, merge)
 
     def _may_run(self, mixture: Mixture) -> bool:
         return not self._changing and self.merged in (None, mixture)
 
-    async def _change(self, mixture: Mixture | None) -> None:
+    async def _change(self, mixture: Mixture | None, merge: Merge | None = None) -> None:
         self._changing = True
         try:
             await self._drain()
             with anyio.CancelScope(shield=True):
                 await self._restore()
                 self.merged = None
-                if mixture is not None:
-                    await self._merge(mixture)
+                if mixture is not None and merge is not None:
+                    await merge(mixture)
                     self.merged = mixture
         finally:
             self._changing = False

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from intrinsic.backends import ModelBackend
 from intrinsic.bus import MemoryBus, Notice
@@ -66,8 +66,8 @@ def setup_weight_interface(
     found = plugins or bus.plugins or make_plugins()
     if bus.plugins is None:
         bus.plugins = found
-    make_router = _named(found, "register_routers", chosen.router, "router")
-    make_embedder = _named(found, "register_embedders", "sentence-transformers", "embedder")
+    make_router = found.factory("register_routers", chosen.router, "router")
+    make_embedder = found.factory("register_embedders", "sentence-transformers", "embedder")
     ranked = make_router(make_embedder() if embedder is None else embedder)
     router = PluginRouter(ranked, found, top_k=chosen.top_k)
     manager = AdapterManager(backend, registry, options=chosen.manager, plugins=found)
@@ -75,17 +75,6 @@ def setup_weight_interface(
     found.call_sync("register_handlers", bus=bus, interface=interface)
     _follow_kill_switch(bus, manager)
     return interface
-
-
-def _named(plugins: PluginManager, hook: str, name: str, kind: str) -> Callable[..., Any]:
-    """The factory of that name; of several plugins that give one, the first in pluggy's order."""
-    known: dict[str, Callable[..., Any]] = {}
-    for factories in plugins.call_sync(hook).values:
-        if isinstance(factories, Mapping):
-            known = {**factories, **known}
-    if name not in known:
-        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
-    return known[name]
 
 
 def _follow_kill_switch(bus: MemoryBus, manager: AdapterManager) -> None:

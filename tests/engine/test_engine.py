@@ -22,7 +22,7 @@ from intrinsic.errors import (
     MixtureError,
     UnsupportedAdapterError,
 )
-from intrinsic.lora import LoraCheckpoint, mixed_weight, read_checkpoint
+from intrinsic.lora import LoraCheckpoint, delta, mixed_weight, read_checkpoint
 from intrinsic.mixture import BASE, Mixture
 from tests.tiny import factors_for, gpt2, llama, tokens, write_adapter, write_files
 
@@ -403,9 +403,9 @@ def test_a_merge_that_fails_half_way_leaves_the_base(
         calls += 1
         if calls == 3:
             raise MemoryError
-        return mixed_weight(*args, **kwargs)
+        return delta(*args, **kwargs)
 
-    monkeypatch.setattr(merged, "mixed_weight", fails_at_the_third)
+    monkeypatch.setattr(merged, "delta", fails_at_the_third)
     with pytest.raises(MemoryError):
         engine.merge(Mixture.of({"a": 1.0}))
     assert engine.fingerprint() == digest

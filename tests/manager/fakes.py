@@ -17,6 +17,7 @@ from intrinsic.backends import (
 )
 from intrinsic.backends.backend import GREEDY
 from intrinsic.errors import AdapterInUseError, CheckpointError
+from intrinsic.lora import MergeMethod
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.registry import AdapterRegistry
 from tests.tiny import write_files
@@ -63,11 +64,11 @@ class FakeBackend:
         self.loaded.remove(adapter_name)
         self.calls.append(("unload", adapter_name))
 
-    async def merge(self, mixture: Mixture) -> None:
+    async def merge(self, mixture: Mixture, method: MergeMethod | None = None) -> None:
         assert not self.running
         assert self.merged is None
         self.merged = mixture
-        self.calls.append(("merge", mixture))
+        self.calls.append(("merge", method))
 
     async def restore(self) -> None:
         assert not self.running

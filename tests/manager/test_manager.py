@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anyio
 import pytest
+import torch
 
 from intrinsic.errors import (
     AdapterInUseError,
@@ -17,6 +19,7 @@ from intrinsic.errors import (
     MixtureError,
 )
 from intrinsic.hookspecs import hookimpl
+from intrinsic.lora import exact
 from intrinsic.manager import AdapterManager, ManagerOptions
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.plugins import PluginManager
@@ -254,11 +257,34 @@ async def test_fusing_the_base_restores_and_an_unable_backend_refuses(tmp_path: 
 
 
 @both_backends
+async def test_plugins_may_add_merge_methods(tmp_path: Path) -> None:
+    def largest(deltas: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+        return max(deltas, key=lambda delta: float(delta.norm()))
+
+    class Methods:
+        @hookimpl
+        def register_merge_methods(self) -> Mapping[str, object]:
+            return {"largest": largest}
+
+    plugins = PluginManager.with_builtins()
+    plugins.register(Methods())
+    backend = FakeBackend()
+    manager = AdapterManager(backend, registry_of(tmp_path, "a"), plugins=plugins)
+    await manager.fuse("a", method="largest")
+    assert backend.calls[-1] == ("merge", largest)
+    await manager.fuse("a", method="exact")
+    assert backend.calls[-1] == ("merge", exact)
+    assert [call for call, _ in backend.calls] == ["load", "merge", "restore", "merge"]
+    with pytest.raises(ConfigError, match="unknown merge method 'magic'; known: exact, largest"):
+        await manager.fuse("a", method="magic")
+
+
+@both_backends
 async def test_a_merge_that_fails_leaves_the_base_and_holds_nothing(tmp_path: Path) -> None:
     backend = FakeBackend()
     manager = AdapterManager(backend, registry_of(tmp_path, "a"))
 
-    async def fail(mixture: Mixture) -> None:
+    async def fail(mixture: Mixture, method: object = None) -> None:
         raise MemoryError
 
     backend.merge = fail  # type: ignore[method-assign]
