@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pluggy
 
@@ -17,7 +18,13 @@ from intrinsic.plugins.loading import import_file, plugin_files
 from intrinsic.plugins.outcome import HookOutcome
 from intrinsic.plugins.walker import Hook, ask, ask_all, ask_sync
 
-BUILTIN_MODULES: tuple[str, ...] = ()
+BUILTIN_MODULES: tuple[str, ...] = (
+    "intrinsic.builtin.handlers",
+    "intrinsic.builtin.routers",
+    "intrinsic.builtin.backends",
+    "intrinsic.builtin.embedders",
+    "intrinsic.builtin.merge_methods",
+)
 """Import names of the built-in plugins, loaded by `PluginManager.with_builtins`."""
 
 DISTRIBUTION = "intrinsic-lora"
@@ -181,6 +188,20 @@ class PluginManager:
         return HookOutcome(hook, tuple(results))
 
     # -- inside --------------------------------------------------------------------------------
+
+    def factory(self, hook: str, name: str, kind: str) -> Any:  # noqa: ANN401
+        """What the plugins registered under `name` through a `register_*` hook that maps names.
+
+        Of several the first asked wins, so that a plugin replaces a built-in. Raises `ConfigError`
+        with the known names, in which `kind` says what was looked for.
+        """
+        known: dict[str, Any] = {}
+        for offered in self.call_sync(hook).values:
+            if isinstance(offered, Mapping):
+                known = {**offered, **known}
+        if name not in known:
+            raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+        return known[name]
 
     def _add(self, plugin: object, name: str, version: str | None, source: str) -> str | None:
         if self._manager.is_blocked(name):
