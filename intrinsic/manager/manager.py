@@ -6,21 +6,23 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from intrinsic.backends import Capability, ModelBackend
+from intrinsic.backends import Capability, Generation, ModelBackend
 from intrinsic.errors import (
     AdapterNotLoadedError,
     CapabilityError,
+    CapacityError,
+    IntrinsicError,
 )
 from intrinsic.events import MemoryEvent
 from intrinsic.manager.admission import admit
 from intrinsic.manager.fusion import Fusion
-from intrinsic.manager.lease import Lease
+from intrinsic.manager.lease import Heard, Lease
 from intrinsic.manager.loader import AdapterLoader
 from intrinsic.manager.options import ManagerOptions
-from intrinsic.manager.request import What
+from intrinsic.manager.request import What, weights_of
 from intrinsic.manager.scaling import ScalingRegister, ScalingReport
 from intrinsic.manager.stats import ManagerStats
 from intrinsic.mixture import Mixture
@@ -232,6 +234,64 @@ class AdapterManager:
             leases=self._gate.running,
             merged=self._gate.merged is not None,
         )
+
+    async def _load_what_loads(
+        self, chosen: Sequence[Selection]
+    ) -> tuple[list[Selection], list[Skipped]]:
+        sound: list[Selection] = []
+        failed: list[Skipped] = []
+        for selection in chosen:
+            try:
+                await self._loader.load([self._key(selection.adapter)], wait=False)
+            except CapacityError as error:
+                logger.info("%s is loaded when its request starts: %s", selection.adapter, error)
+            except (IntrinsicError, OSError, RuntimeError) as error:
+                logger.warning("adapter %s is skipped: %s", selection.adapter, error)
+                failed.append(Skipped(selection.adapter, str(error)))
+                continue
+            sound.append(selection)
+        return sound, failed
+
+    def _weights(self, what: Asked) -> dict[str, float]:
+        if isinstance(what, MemoryEvent):
+            what = self._receipt_of(what)
+        if what is not None:
+            return weights_of(what, self.registry)
+        return {} if self.bypassed else dict(self._active)
+
+    def _effective(self, weights: Mapping[str, float]) -> Mixture:
+        return Mixture.of({key: w * self._scaling.get(key) for key, w in weights.items()})
+
+    def _key(self, name: str) -> str:
+        return self.registry.get_adapter(name).key
+
+    def _receipt_of(self, event: MemoryEvent) -> Receipt | None:
+        return self.receipt(event.context.request_id or event.id)
+
+    def _remember(self, receipt: Receipt) -> None:
+        self._receipts[receipt.request_id] = receipt
+        self._receipts.move_to_end(receipt.request_id)
+        while len(self._receipts) > self.options.max_receipts:
+            self._receipts.popitem(last=False)
+
+    def _heard(self, what: Asked) -> Heard:
+        if isinstance(what, MemoryEvent):
+            what = self._receipt_of(what)
+        receipt = what if isinstance(what, Receipt) else Receipt(request_id="")
+
+        async def heard(generation: Generation) -> None:
+            await self._notify(
+                "on_generation",
+                receipt=receipt,
+                tokens=generation.tokens,
+                generate_ms=generation.generate_ms,
+            )
+
+        return heard
+
+    async def _notify(self, hook: str, **arguments: object) -> None:
+        if self._plugins is not None and self._plugins.has(hook):
+            await self._plugins.notify(hook, **arguments)
 
     def _admit(self, selections: Sequence[Selection]) -> tuple[list[Selection], list[Skipped]]:
         if selections and not self.backend.supports(Capability.LORA):
