@@ -42,10 +42,15 @@ def import_file(path: Path) -> ModuleType:
         # Compiled here, and not by the loader, so that the folder stays free of __pycache__.
         exec(compile(path.read_bytes(), path, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        forget_file(path)
         what = f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
         raise PluginLoadError(f"{path}:{_line_of(error, path)}: {what}") from error
     return module
+
+
+def forget_file(path: Path) -> None:
+    """Take back what `import_file` did to the interpreter's modules."""
+    sys.modules.pop(module_name(path), None)
 
 
 def _line_of(error: BaseException, path: Path) -> int:

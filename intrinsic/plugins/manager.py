@@ -14,7 +14,7 @@ import pluggy
 from intrinsic import hookspecs
 from intrinsic.errors import ConfigError, PluginError, PluginLoadError
 from intrinsic.plugins.checking import check_plugin, hook_specifications
-from intrinsic.plugins.loading import import_file, plugin_files
+from intrinsic.plugins.loading import forget_file, import_file, plugin_files
 from intrinsic.plugins.outcome import HookOutcome
 from intrinsic.plugins.walker import Hook, ask, ask_all, ask_sync
 
@@ -109,12 +109,13 @@ class PluginManager:
                 continue
             self._entry_points.add(point)
             try:
-                version = None if point.dist is None else point.dist.version
-                name = self._add(point.load(), point.name, version, "entry point")
+                plugin = point.load()
+                version = _version_of(plugin) if point.dist is None else point.dist.version
+                self._add(plugin, point.name, version, "entry point")
             except (Exception, SystemExit) as error:
                 self._report(f"entry point {point.name!r} ({point.value})", error)
             else:
-                names += [name] if name else []
+                names.append(point.name)
         return names
 
     def load_folder(self, path: str | Path) -> list[str]:
@@ -128,12 +129,13 @@ class PluginManager:
         loaded = {info.source for info in self._infos.values()}
         for file in plugin_files(Path(path)):
             name = file.stem if file.stem not in self._infos else f"{file.stem} ({file.parent})"
-            if self._manager.is_blocked(file.stem) or str(file) in loaded:
+            if self._manager.is_blocked(name) or str(file) in loaded:
                 continue
             try:
                 module = import_file(file)
                 self._add(module, name, _version_of(module), str(file))
             except PluginLoadError as error:
+                forget_file(file)
                 self.problems.append(error)
             else:
                 names.append(name)

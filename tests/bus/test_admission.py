@@ -130,7 +130,7 @@ def test_top_level_events_of_a_session_start_in_order_and_one_at_a_time(
     choice = world.random.choice
     for _ in range(world.random.randint(5, 60)):
         running = [frame for frame in world.alive if frame.admitted]
-        if running and choice([True, False]):
+        if running and world.random.random() < 0.5:
             world.end(choice(running))
         else:
             world.enter(bus, choice(SESSIONS), None)
