@@ -41,7 +41,9 @@ class SideCar:
         self.bank = FactorBank(
             self.in_features, self.out_features, dtype=weight.dtype, device=weight.device
         )
-        self._base_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._attached = False
+        self._own_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._base_forward: Callable[[torch.Tensor], torch.Tensor] = layer.forward
 
     @property
     def weight(self) -> nn.Parameter:
@@ -67,20 +69,23 @@ class SideCar:
 
     def attach(self) -> None:
         """Shadow the layer's forward; doing it twice is doing it once."""
-        if self._base_forward is None:
+        if not self._attached:
+            self._own_forward = vars(self.layer).get("forward")
             self._base_forward = self.layer.forward
             self.layer.forward = self._forward
+            self._attached = True
 
     def detach(self) -> None:
-        """Give the layer its own forward back."""
-        if self._base_forward is not None:
-            del self.layer.forward
-            self._base_forward = None
+        """Give the layer back the forward that it had; a pass that is under way may still end."""
+        if self._attached:
+            if self._own_forward is None:
+                del self.layer.forward
+            else:
+                self.layer.forward = self._own_forward
+            self._attached = False
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        base = self._base_forward
-        assert base is not None
-        y = base(x)
+        y = self._base_forward(x)
         active = ACTIVE.get()
         if active is None:
             return y
