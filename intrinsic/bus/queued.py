@@ -13,18 +13,14 @@ from intrinsic.events import MemoryEvent
 class QueuedEvent:
     """An event that `publish_nowait` accepted; the bus handles it, whether or not one waits."""
 
-    __slots__ = ("_finished", "_frame", "_report", "event")
+    __slots__ = ("_finished", "_frame", "_report", "done", "event")
 
     def __init__(self, frame: Frame) -> None:
         self.event: MemoryEvent = frame.event  # with its parent, where it has one
         self._frame = frame
-        self._finished = anyio.Event()
+        self.done = False  # becomes true when the event was handled, or given up
+        self._finished: anyio.Event | None = None
         self._report: PublishReport | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the event was handled or given up."""
-        return self._finished.is_set()
 
     async def wait(self) -> PublishReport:
         """Wait until the event was handled, and return its report.
@@ -36,6 +32,8 @@ class QueuedEvent:
         if not self.done:
             for parent in enclosing_frames():
                 self._frame.owner.adopt(self._frame, parent)
+            if self._finished is None:
+                self._finished = anyio.Event()
             with lent_thread():
                 await self._finished.wait()
         if self._report is None:
@@ -44,4 +42,6 @@ class QueuedEvent:
 
     def _finish(self, report: PublishReport | None) -> None:
         self._report = report
-        self._finished.set()
+        self.done = True
+        if self._finished is not None:
+            self._finished.set()

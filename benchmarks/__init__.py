@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks NAME [--json]`; each module has `run(argv) -> dict`."""
