@@ -20,17 +20,21 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """`p = 1 / (1 + exp(-(b + Σ wᵢ xᵢ)))`, each x clipped to the range that was seen in fitting."""
+    """`p = 1 / (1 + exp(-(b + Σ wᵢ xᵢ + Σ wᵢⱼ xᵢ xⱼ)))`, x clipped to the range seen in fitting.
+
+    `coefficients` belong to the terms of `expanded`, in that order.
+    """
 
     features: tuple[str, ...]
-    coefficients: Floats  # (features,)
+    coefficients: Floats  # (n (n + 3) / 2,) for n features
     intercept: float
     low: Floats  # (features,) the least value seen in fitting
     high: Floats  # (features,) the greatest
 
     def probabilities(self, rows: Floats) -> Floats:
         """Return a probability per row of features: `(rows, features)` to `(rows,)`."""
-        logits = np.clip(rows, self.low, self.high) @ self.coefficients + self.intercept
+        terms = expanded(np.clip(rows, self.low, self.high))
+        logits = terms @ self.coefficients + self.intercept
         odds: Floats = 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))
         return odds
 
@@ -59,13 +63,20 @@ class Gate:
             raise ConfigError(f"the gate's values are not complete: {error!r}") from error
         columns = (gate.coefficients, gate.low, gate.high)
         numbers = np.concatenate([*columns, [gate.intercept]])
-        fits = all(column.shape == (len(gate.features),) for column in columns)
+        n = len(gate.features)
+        fits = [column.shape for column in columns] == [(n * (n + 3) // 2,), (n,), (n,)]
         if not fits or not np.isfinite(numbers).all():
             raise ConfigError(
                 f"a gate of {len(gate.features)} features does not fit its numbers; "
                 "write the file anew with 'python -m intrinsic.training.fit_gate'"
             )
         return gate
+
+
+def expanded(rows: Floats) -> Floats:
+    """Return the features and the products of every two, each with itself too."""
+    one, other = np.triu_indices(rows.shape[1])
+    return np.hstack([rows, rows[:, one] * rows[:, other]])
 
 
 def load_gate(name: str, path: Path | None = None) -> Gate:

@@ -49,7 +49,7 @@ class DenseView:
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         self.centroids: Vectors = sums / np.maximum(lengths, 1e-9)  # (rows, d)
         own = np.einsum("td,td->t", vectors, self.centroids[self.owners]).astype(np.float64)
-        self.tightness = np.add.reduceat(own, self.starts) / self.sizes
+        self.tightness: Floats = np.add.reduceat(own, self.starts) / self.sizes
         few = 5.0 / (5.0 + view.n_examples)
         self.centroid_share = LEAST_CENTROID_SHARE + (1.0 - LEAST_CENTROID_SHARE) * few
 
@@ -59,14 +59,15 @@ class DenseView:
         order = np.argsort(4.0 * self.owners - cosines, kind="stable")  # nearest first, by row
         ranked = cosines[order]
         nearest = ranked[self.starts]
-        total = nearest.copy()
+        mean = nearest.copy()
         for nth in range(1, NEAREST):
             have = self.sizes > nth
-            total[have] += ranked[self.starts[have] + nth]
-        mean = total / np.minimum(self.sizes, NEAREST)
+            mean[have] += ranked[self.starts[have] + nth]
+        mean /= np.minimum(self.sizes, NEAREST)
         centroid = (self.centroids @ query).astype(np.float64)
         scores = self.centroid_share * centroid + (1.0 - self.centroid_share) * mean
-        return Meaning(scores.round(6), nearest, order[self.starts] - self.starts, self.tightness)
+        nearest_at = order[self.starts] - self.starts
+        return Meaning(scores.round(6), nearest, nearest_at, self.tightness)
 
 
 class MeaningIndex:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from intrinsic.card import AdapterCard
 from intrinsic.routing.encoder import BUNDLED_MODEL, BUNDLED_SHA256, EncoderOptions, SentenceEncoder
 from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES, Evidence
-from intrinsic.routing.gate import Gate
+from intrinsic.routing.gate import Gate, expanded
 from intrinsic.routing.index import CardIndex
 from intrinsic.routing.meaning import DenseView
 from intrinsic.routing.text import stems
@@ -85,6 +85,142 @@ DOMAIN_CARDS = (
     ),
 )
 
+OWN_WORDS = {
+    "medical": """
+        I have had a headache for three days, what should I do?
+        why does my back ache every morning
+        is a temperature of 39 dangerous for a toddler?
+        what is high blood pressure caused by
+        can stress make your stomach hurt
+        my throat is sore and my ears hurt
+        how do doctors test for anemia
+        I feel tired all the time, is that a sign of something?
+        what happens during chemotherapy
+        are there ways to stop snoring
+        do I need antibiotics for a cold
+        my eyes itch in spring
+        what does it mean when your chest feels tight
+        is asthma passed on from parents to children?
+        how long does it take for a broken wrist to heal
+        can you die from the flu
+        my baby won't stop coughing
+        what can be done about acne
+        should I see someone about this mole?
+        why are my ankles swollen
+    """,
+    "legal": """
+        can I get out of this contract if the other side is late?
+        what is a warranty disclaimer
+        write a termination clause for a consulting contract
+        who is liable if the goods are damaged in transit?
+        what happens when one party breaches the agreement
+        am I allowed to sublicense the software?
+        explain what an arbitration provision does
+        is the seller allowed to assign his rights to someone else
+        how much notice must be given before renewal?
+        what counts as confidential information under an NDA
+        does the buyer have the right to audit our books
+        I need wording for exclusive distribution rights
+        what does governing law mean
+        are there caps on damages
+        is my employer allowed to change the terms of my employment contract
+        who keeps the trademark when the franchise ends
+        what insurance does the supplier have to carry
+        draft something that stops them from hiring our staff
+        can they terminate without cause?
+        what is a most favored nation clause
+    """,
+    "coding": """
+        how can I remove duplicates from a list
+        write a script that renames all files in a folder
+        check whether a number is prime in python
+        what is the regex for an email address
+        count how often each word occurs in a text file
+        make a class for a stack with push and pop
+        give me code that computes fibonacci numbers
+        how to convert a string to an integer
+        loop over the keys of a dict
+        function to find the largest element of an array
+        open a json file and print one field
+        write a recursive factorial
+        how do I catch an exception
+        swap two variables without a third one
+        flatten nested lists
+        program that prints the multiplication table
+        sort tuples by their second item
+        return the even numbers only
+        write a unit test for this function
+        how do decorators work in python
+    """,
+    "creative": """
+        write me a short story about a dragon who is afraid of fire
+        make up a bedtime story for my daughter
+        continue the story: the king sent his three sons into the forest
+        a poem about the sea
+        I want a fable in which a crow learns humility
+        write a dialogue between a queen and her fool
+        there once lived an old woman in a hut of moss
+        what happens next after the giant wakes up?
+        invent a legend about a lonely tower
+        write the opening of a tragedy
+        tell a tale of a mouse and a lion
+        finish this scene: enter Romeo with a torch
+        the youngest brother set out to seek his fortune
+        write something in old fashioned english about love and death
+        a story where animals talk
+        describe a haunted castle at night
+        write a monologue for a dying prince
+        and the hare said to the tortoise
+        give me a fairy tale with a wicked stepmother
+        a short play about two thieves
+    """,
+    "math": """
+        what is half of 250 plus 30
+        there are 24 students and a third of them are girls, how many boys are there?
+        I run 5 km a day, how far do I run in two weeks
+        a shirt costs 40 dollars and is 25% off, what do I pay
+        if 4 pens cost $6 what do 10 pens cost?
+        how old is Ben if he is three years younger than Tim, who is 12
+        a box holds 6 eggs, how many boxes for 50 eggs
+        she had 100 stickers and gave away 37, how many are left
+        what is the average of 4, 8 and 15
+        he earns 18 an hour and works 35 hours a week, how much does he make in a month
+        a tank fills at 3 liters a minute, when are 90 liters reached
+        divide 144 by 12 and add 7
+        the perimeter of a rectangle that is 4 by 9
+        twice a number plus five is 21, what is the number?
+        we are 5 people and the bill is 85 dollars, what does each of us owe
+        how many minutes are there in 3 and a half hours
+        a car uses 8 liters per 100 km, how much for 250 km
+        Lisa is twice as tall as her brother who is 80 cm
+        what is 3/4 of 60
+        after spending a quarter of his money he has 45 dollars left, what did he start with
+    """,
+    "cooking": """
+        how do you cook rice without burning it
+        what can I make with eggplant and tomatoes
+        a simple recipe for banana bread please
+        how long do potatoes need in the oven
+        which spices go into a chili
+        I want to bake cookies for the kids
+        how to fry fish so that it stays crisp
+        what is in a caesar dressing
+        vegetarian lasagna
+        how do I thicken a sauce
+        steps for making pizza dough
+        what should I cook with leftover chicken
+        do I need yeast for this dough?
+        how to boil an egg
+        a marinade for pork
+        tell me how to prepare mushroom risotto
+        ingredients for a cheesecake
+        how hot should the pan be for steak
+        soup from lentils and carrots
+        what do I serve with roast beef
+    """,
+}
+"""How people ask in their own words: the text domains' prompts are templates."""
+
 FITS_TOO = {
     "cooking": {
         "recipe",
@@ -127,6 +263,7 @@ class Corpus:
     intents: dict[str, list[Query]] = field(default_factory=lambda: defaultdict(list))
     domains: dict[str, list[Query]] = field(default_factory=lambda: defaultdict(list))
     texts: dict[str, list[Query]] = field(default_factory=lambda: defaultdict(list))
+    own_words: dict[str, list[Query]] = field(default_factory=dict)
     out_of_scope: list[Query] = field(default_factory=list)
     cards: dict[tuple[str, str], AdapterCard] = field(default_factory=dict)
 
@@ -152,6 +289,9 @@ def read_corpus(data: Path, split: str, *, cap: int = 800) -> Corpus:
         if len(prompts) > cap:
             prompts = random.Random(0).sample(prompts, cap)
         corpus.texts[card.name] = [Query(prompt, domain=card.name) for prompt in prompts]
+        if split == "train":
+            asked = [line.strip() for line in OWN_WORDS[card.name].strip().splitlines()]
+            corpus.own_words[card.name] = [Query(text, domain=card.name) for text in asked]
         corpus.cards["text", card.name] = card
     return corpus
 
@@ -181,8 +321,11 @@ def _registry(
     cards, taken = [], set()
     for source, name in members:
         pool = _source(examples, source)[name]
-        chosen = [q.text for q in rng.sample(pool, min(n_examples, len(pool) // 2))]
-        taken.update(chosen)
+        own = examples.own_words.get(name, [])
+        n_own = min(rng.choice((0, n_examples // 2)), len(own) // 2)
+        some = rng.sample(pool, min(n_examples - n_own, len(pool) // 2))
+        shown = [q.text for q in (*rng.sample(own, n_own), *some)]
+        taken.update(shown)
         card = examples.cards[source, name]
         cards.append(
             AdapterCard(
@@ -190,13 +333,15 @@ def _registry(
                 domain=card.domain,
                 description=card.description,
                 keywords=card.keywords if rng.random() < 0.7 else (),
-                examples=tuple(chosen),
+                examples=tuple(shown),
             )
         )
     fitting = []
     for source, name in members:
         pool = [q for q in _source(queries, source)[name] if q.text not in taken]
-        fitting += [(q.text, name) for q in rng.sample(pool, min(len(pool), asked))]
+        own = [q for q in queries.own_words.get(name, []) if q.text not in taken]
+        some = rng.sample(pool, min(len(pool), 2 * len(own) or asked))
+        fitting += [(q.text, name) for q in (*own, *some)]
     n_fitting = min(len(fitting), asked * 11 // 20)
     chosen_queries: list[tuple[str, str | None]] = list(rng.sample(fitting, n_fitting))
     strangers = _strangers(rng, members, queries, asked - n_fitting)
@@ -227,7 +372,7 @@ def _strangers(
     rng: random.Random, members: Sequence[tuple[str, str]], corpus: Corpus, count: int
 ) -> list[Query]:
     names = {name for _, name in members}
-    served = set().union(*(FITS_TOO.get(name, set()) for name in names))
+    served = set[str]().union(*(FITS_TOO.get(name, set()) for name in names))
     domains_of = {q.intent: q.domain for qs in corpus.intents.values() for q in qs}
     near = [
         query
@@ -235,12 +380,13 @@ def _strangers(
         if intent not in names | served and domains_of[intent] not in names
         for query in of_intent
     ]
-    if "cooking" in names or "kitchen_and_dining" in names:
-        absent = {name for name in corpus.texts if name not in names} - {"cooking"}
-    else:
-        absent = {name for name in corpus.texts if name not in names}
+    absent = set(corpus.texts) - names
+    absent -= {name for name in absent if FITS_TOO.get(name, set()) & names}
+    if "kitchen_and_dining" in names:
+        absent.discard("cooking")
     far = [query for name in sorted(absent) for query in corpus.texts[name]]
-    pools = [pool for pool in (near, near, corpus.out_of_scope, far) if pool]
+    own = [query for name in sorted(absent) for query in corpus.own_words.get(name, [])]
+    pools = [pool for pool in (near, near, corpus.out_of_scope, far or own, own) if pool]
     return [rng.choice(rng.choice(pools)) for _ in range(count)]
 
 
@@ -274,11 +420,12 @@ def judge(
 
 
 def fit(judged: Judged, names: Sequence[str], *, ridge: float = 1.0) -> Gate:
-    """Fit a logistic model by Newton's method, with a small ridge on standardised features."""
-    mean, spread = judged.features.mean(0), judged.features.std(0) + 1e-9
-    x = np.column_stack([(judged.features - mean) / spread, np.ones(len(judged.right))])
-    penalty = np.full(x.shape[1], ridge)
-    penalty[-1] = 0.0
+    """Fit a logistic model by Newton's method, with a small ridge on standardised terms."""
+    low, high = judged.features.min(0), judged.features.max(0)
+    terms = expanded(judged.features)
+    mean, spread = terms.mean(0), terms.std(0) + 1e-9
+    x = np.column_stack([(terms - mean) / spread, np.ones(len(terms))])
+    penalty = np.append(np.full(terms.shape[1], ridge), 0.0)
     w = np.zeros(x.shape[1])
     for _ in range(50):
         p = 1.0 / (1.0 + np.exp(-x @ w))
@@ -289,13 +436,8 @@ def fit(judged: Judged, names: Sequence[str], *, ridge: float = 1.0) -> Gate:
         if np.abs(step).max() < 1e-8:
             break
     coefficients = w[:-1] / spread
-    return Gate(
-        features=tuple(names),
-        coefficients=coefficients,
-        intercept=float(w[-1] - coefficients @ mean),
-        low=judged.features.min(0),
-        high=judged.features.max(0),
-    )
+    intercept = float(w[-1] - coefficients @ mean)
+    return Gate(tuple(names), coefficients, intercept, low, high)
 
 
 def auroc(scores: Floats, truth: npt.NDArray[np.bool_]) -> float:
@@ -378,7 +520,12 @@ def all_texts(*corpora: Corpus) -> list[str]:
     """Return every text of the corpora that a simulated registry may hold or be asked."""
     texts = [card.sentence for corpus in corpora for card in corpus.cards.values()]
     for corpus in corpora:
-        for source in (corpus.intents, corpus.texts, {"": corpus.out_of_scope}):
+        for source in (
+            corpus.intents,
+            corpus.texts,
+            corpus.own_words,
+            {"": corpus.out_of_scope},
+        ):
             texts += [query.text for queries in source.values() for query in queries]
     return texts
 
@@ -389,14 +536,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, help="a file (.npz) that keeps the vectors")
-    parser.add_argument("--registries", type=int, default=600)
+    parser.add_argument("--registries", type=int, default=900)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     train = read_corpus(options.data, "train")
     valid = read_corpus(options.data, "valid")
     vectors = embed(all_texts(train, valid), options.cache)
     fitted = list(simulate(train, train, registries=options.registries, seed=options.seed))
-    scored = list(simulate(train, valid, registries=options.registries // 4, seed=options.seed + 1))
+    scored = list(simulate(train, valid, registries=options.registries // 3, seed=options.seed + 1))
     gates, judged = {}, {}
     for name, features in GATES.items():
         dense = name == "meaning"
