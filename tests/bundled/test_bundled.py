@@ -72,9 +72,9 @@ def weights_stay_as_they_are(backend: TransformersBackend) -> Iterator[None]:
     assert backend.engine.fingerprint() == before
 
 
-def manager_of(backend: TransformersBackend, **options: int) -> AdapterManager:
+def manager_of(backend: TransformersBackend, max_loaded: int = 3) -> AdapterManager:
     registry = AdapterRegistry.from_folder(adapters_path())
-    return AdapterManager(backend, registry, options=ManagerOptions(**options))
+    return AdapterManager(backend, registry, options=ManagerOptions(max_loaded=max_loaded))
 
 
 @both_backends
