@@ -2,13 +2,14 @@
 
 from intrinsic.bus.bus import MemoryBus
 from intrinsic.bus.dead_letters import DeadLetter
-from intrinsic.bus.handlers import HandlerFunction, Subscription
+from intrinsic.bus.handlers import HandlerFunction
 from intrinsic.bus.injection_log import InjectionLog, InjectionRecord
 from intrinsic.bus.observers import Notice, NoticeName
 from intrinsic.bus.options import BusOptions
 from intrinsic.bus.queued import QueuedEvent
 from intrinsic.bus.report import HandlerResult, PublishReport
 from intrinsic.bus.statistics import BusStatistics
+from intrinsic.bus.subscription import Subscription
 
 __all__ = [
     "BusOptions",

@@ -17,23 +17,20 @@ import anyio
 from anyio.abc import TaskGroup
 
 from intrinsic.bus.dead_letters import DeadLetter
-from intrinsic.bus.frames import Frame, borrowed_thread, lent_thread
-from intrinsic.bus.handlers import (
-    WILDCARD,
-    Handler,
-    HandlerFunction,
-    Subscription,
-    parse_channel,
-)
+from intrinsic.bus.frames import borrowed_thread
+from intrinsic.bus.handlers import WILDCARD, Handler, HandlerFunction, parse_channel
 from intrinsic.bus.injection_log import InjectionLog
 from intrinsic.bus.observers import Notice, NoticeName, Observer
 from intrinsic.bus.options import BusOptions, check_timeout
-from intrinsic.bus.pipeline import Pipeline, Source, State
+from intrinsic.bus.pipeline import Pipeline
 from intrinsic.bus.queued import QueuedEvent
-from intrinsic.bus.report import HandlerResult, PublishReport
-from intrinsic.bus.statistics import BusStatistics
-from intrinsic.bus.turns import Batch, PendingVectors
-from intrinsic.errors import BusClosedError, BusError, BusFullError, ConfigError
+from intrinsic.bus.replay import replay
+from intrinsic.bus.report import PublishReport
+from intrinsic.bus.state import Source, State
+from intrinsic.bus.statistics import BusStatistics, count
+from intrinsic.bus.subscription import Subscription
+from intrinsic.bus.turns import Turns
+from intrinsic.errors import BusClosedError, BusFullError, ConfigError
 from intrinsic.events import EventContext, InjectionChannel, MemoryEvent, MemoryVector
 
 if TYPE_CHECKING:
@@ -55,7 +52,7 @@ class MemoryBus:
     ) -> None:
         self.options = options or BusOptions()
         self._pipeline = Pipeline(self.options, plugins)
-        self._pending = PendingVectors(self.options.max_pending)
+        self._turns = Turns(self._pipeline, self.options.max_pending)
         self._tasks: TaskGroup | None = None
         self._refused = 0
 
@@ -78,7 +75,7 @@ class MemoryBus:
         swallow: bool | None = False
         try:
             if exc is None:
-                await self._drain(self.options.drain_timeout_s)
+                await self._pipeline.drain(self.options.drain_timeout_s)
         finally:
             self._pipeline.close()
             self._tasks.cancel_scope.cancel()
@@ -89,15 +86,15 @@ class MemoryBus:
             else:
                 await self._tasks.__aexit__(None, None, None)
             with anyio.CancelScope(shield=True):
-                await self._drain(_CLOSING_GRACE_S)
+                await self._pipeline.drain(_CLOSING_GRACE_S)
         if exc is None:
-            self._warn_of_pending(self._pending.count)
+            self._warn_of_pending()
         return swallow
 
     def __del__(self) -> None:
-        pipeline = getattr(self, "_pipeline", None)
-        if pipeline is not None and pipeline.state is not State.CLOSED:
-            self._warn_of_pending(self._pending.count)
+        turns = getattr(self, "_turns", None)
+        if turns is not None and self._pipeline.state is not State.CLOSED:
+            self._warn_of_pending()
 
     @property
     def plugins(self) -> PluginManager | None:
@@ -198,12 +195,7 @@ class MemoryBus:
         context: EventContext | None = None,
     ) -> None:
         """Keep vectors for the next flush: all of them or, raising `BusFullError`, none."""
-        self._pipeline.check_open(self._pipeline.parents())
-        try:
-            self._pending.add(parse_channel(channel), vectors, context or EventContext())
-        except BusFullError:
-            self._refused += 1
-            raise
+        self._turns.enqueue(channel, vectors, context)
 
     async def flush(self, channel: InjectionChannel | str | None = None) -> list[PublishReport]:
         """Deliver what was enqueued before this call, on one channel or on all, in order.
@@ -213,39 +205,7 @@ class MemoryBus:
         cancelled before any handler ended. A handler that fails has had its delivery: it gets a
         dead letter, and the other channels follow.
         """
-        self._pipeline.check_open(self._pipeline.parents())
-        mark = self._pending.mark()
-        wanted = self._pending.channels() if channel is None else [parse_channel(channel)]
-        reports: list[PublishReport] = []
-        for name in wanted:
-            while (batch := self._pending.take(name, mark)) is not None:
-                report = await self._flush_batch(batch)
-                reports.append(report)
-                self._pipeline.observers.tell(Notice("flushed", report.event, report=report))
-                if not report.results:
-                    break
-        return reports
-
-    async def _flush_batch(self, batch: Batch) -> PublishReport:
-        pipeline = self._pipeline
-        parents = pipeline.parents()
-        frame: Frame | None = None
-        delivered = False
-        try:
-            pipeline.check_open(parents)
-            frame = pipeline.open(MemoryEvent(batch.channel, batch.vectors, batch.context), parents)
-            with lent_thread():
-                report = await pipeline.run(frame, source=Source.FLUSH)
-            delivered = bool(report.results)
-            return report
-        except BaseException:
-            delivered = frame is not None and any(frame.results)
-            raise
-        finally:
-            if delivered:
-                self._pending.settle(batch)
-            else:
-                self._pending.put_back(batch)
+        return await self._turns.flush(channel)
 
     async def replay(self, letter: DeadLetter | str | None = None) -> list[PublishReport]:
         """Deliver one dead letter, or all, again: to the handler that failed and to no other.
@@ -253,30 +213,8 @@ class MemoryBus:
         A letter that succeeds leaves the list. One whose handler was cancelled goes to a handler
         of the same name, if there is one. Raises `BusError` for an id that is not on the list.
         """
-        self._pipeline.check_open(self._pipeline.parents())
-        letters = self._pipeline.letters
-        free = letters.begin_replay(letter.id if isinstance(letter, DeadLetter) else letter)
-        try:
-            return [await self._replay(entry) for entry in free]
-        finally:
-            letters.end_replay(free)
-
-    async def _replay(self, letter: DeadLetter) -> PublishReport:
-        pipeline = self._pipeline
-        handler = pipeline.letters.handler_of(letter, pipeline.table.of(letter.event.channel))
-        if handler is None:
-            error = BusError(
-                f"handler {letter.handler!r} is no longer registered; "
-                "register one under that name, then replay again"
-            )
-            return PublishReport(letter.event, (HandlerResult(letter.handler, None, error, 0.0),))
-        report = await pipeline.publish(letter.event, (handler,))
-        for result in report.results:
-            if result.error is None:
-                pipeline.letters.remove(letter.id)
-            else:
-                pipeline.letters.failed_again(letter, result.error)
-        return report
+        letter_id = letter.id if isinstance(letter, DeadLetter) else letter
+        return await replay(self._pipeline, letter_id)
 
     # -- switches ------------------------------------------------------------------------------
 
@@ -325,44 +263,12 @@ class MemoryBus:
 
     def statistics(self) -> BusStatistics:
         """The counters as they are now."""
-        pipeline = self._pipeline
-        return BusStatistics(
-            published=pipeline.published,
-            completed=pipeline.completed,
-            suspended=pipeline.kept_back,
-            cancelled=pipeline.cancelled,
-            dropped=pipeline.dropped,
-            in_flight=pipeline.in_flight,
-            waiting=pipeline.waiting,
-            queued=pipeline.queued,
-            delivered=pipeline.log.delivered,
-            failed=pipeline.failed,
-            timed_out=pipeline.timed_out,
-            shadowed=pipeline.shadowed,
-            refused=self._refused,
-            pending=self._pending.count,
-            dead_letters=len(pipeline.letters),
-            dead_letters_dropped=pipeline.letters.dropped,
-            sessions=len(pipeline.admission.sessions),
-            handlers=len(pipeline.table),
-            cycles_broken=pipeline.admission.cycles_broken,
-            observer_errors=pipeline.observers.errors,
-        )
+        return count(self._pipeline, self._turns, self._refused)
 
-    async def _drain(self, timeout_s: float) -> None:
-        pipeline = self._pipeline
-        if pipeline.state is State.OPEN:
-            pipeline.state = State.DRAINING
-        with anyio.move_on_after(timeout_s):
-            while pipeline.admission.live:
-                pipeline.admission.idle = anyio.Event()
-                await pipeline.admission.idle.wait()
-
-    @staticmethod
-    def _warn_of_pending(count: int) -> None:
-        if count:
+    def _warn_of_pending(self) -> None:
+        if self._turns.pending.count:
             warnings.warn(
-                f"a bus was left with {count} enqueued vectors; "
+                f"a bus was left with {self._turns.pending.count} enqueued vectors; "
                 "deliver them with 'await bus.flush()' first",
                 ResourceWarning,
                 stacklevel=3,

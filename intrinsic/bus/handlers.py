@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
-from intrinsic.bus.frames import borrowed_thread, current
+from intrinsic.bus.thread_call import ThreadCall
 from intrinsic.errors import ConfigError, EventError, HandlerTimeoutError
 from intrinsic.events import InjectionChannel, MemoryEvent
 
@@ -61,7 +60,7 @@ class Handler:
         self.in_thread = not self.is_async if in_thread is None else in_thread
         self.threads = threads
         self.thread_limiter: anyio.CapacityLimiter | None = None
-        self.stuck: set[_ThreadCall] = set()  # timed out, and still running in their threads
+        self.stuck: set[ThreadCall] = set()  # timed out, and still running in their threads
         self.active = True
 
     async def call(self, event: MemoryEvent) -> object:
@@ -80,67 +79,13 @@ class Handler:
         limiter = self.thread_limiter
         if limiter is None:
             limiter = self.thread_limiter = anyio.CapacityLimiter(self.threads)
-        call = _ThreadCall(self, event, limiter)
+        call = ThreadCall(self.function, event, limiter, self.stuck)
         try:
             await anyio.to_thread.run_sync(call.run, abandon_on_cancel=True, limiter=limiter)
         except BaseException:
             call.abandon()
             raise
         return call.take()
-
-
-class _ThreadCall:
-    """A call in a worker thread that can be given up but not ended.
-
-    The order of the assignments matters: whichever of the threads comes first, an abandoned call
-    either never starts or is counted as stuck until it ends. An idle worker thread remembers its
-    last call, and that call's context, for a while: so both let go of the event in the end.
-    """
-
-    __slots__ = ("abandoned", "done", "error", "event", "handler", "limiter", "started", "value")
-
-    def __init__(
-        self, handler: Handler, event: MemoryEvent, limiter: anyio.CapacityLimiter
-    ) -> None:
-        self.handler = handler
-        self.event = event
-        self.limiter = limiter
-        self.abandoned = self.started = self.done = False
-        self.value: object = None
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        self.started = True
-        if self.abandoned:
-            return
-        borrowed_thread.set(self.limiter)
-        try:
-            self.value = self.handler.function(self.event)
-        except Exception as error:  # StopIteration could not cross the thread's future
-            self.error = error
-        finally:
-            del self.event
-            current.set(None)
-            self.done = True
-            self.handler.stuck.discard(self)
-
-    def take(self) -> object:
-        """Hand over the value, or raise the error."""
-        value, error = self.value, self.error
-        self.value = self.error = None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
-        return value
-
-    def abandon(self) -> None:
-        self.abandoned = True
-        if self.started:
-            self.handler.stuck.add(self)
-            if self.done:
-                self.handler.stuck.discard(self)
 
 
 class HandlerTable:
@@ -171,31 +116,6 @@ class HandlerTable:
         handler.active = False
         if self._handlers.pop(handler, handler) is None:
             self._by_channel.clear()
-
-
-class Subscription:
-    """A registered handler or observer; cancelled by `cancel()` or by leaving its `with` block."""
-
-    __slots__ = ("_cancel", "name")
-
-    def __init__(self, name: str, cancel: Callable[[], None]) -> None:
-        self.name = name
-        self._cancel = cancel
-
-    def cancel(self) -> None:
-        """End it: no further event is delivered. A running call ends by itself. Idempotent."""
-        self._cancel()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
 
 
 def parse_channel(channel: InjectionChannel | str) -> InjectionChannel:

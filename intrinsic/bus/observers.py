@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
-from intrinsic.bus.handlers import Subscription
 from intrinsic.bus.report import PublishReport
+from intrinsic.bus.subscription import Subscription
 from intrinsic.errors import ConfigError
 from intrinsic.events import MemoryEvent
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import TYPE_CHECKING
 
-from anyio import Event
+from anyio import Event, move_on_after
 from anyio.lowlevel import checkpoint
 
 from intrinsic.bus.admission import Admission
@@ -18,28 +17,12 @@ from intrinsic.bus.injection_log import InjectionRecorder
 from intrinsic.bus.observers import Notice, Observers
 from intrinsic.bus.options import BusOptions
 from intrinsic.bus.report import HandlerResult, PublishReport
+from intrinsic.bus.state import Source, State
 from intrinsic.errors import BusClosedError, BusError, EventError
 from intrinsic.events import MemoryEvent
 
 if TYPE_CHECKING:
     from intrinsic.plugins import PluginManager
-
-
-class State(Enum):
-    """Where a bus stands in its life."""
-
-    NEW = "was not entered; use it inside 'async with'"
-    OPEN = "is open"
-    DRAINING = "is being left; only its own handlers may still publish"
-    CLOSED = "was left; build a new one"
-
-
-class Source(Enum):
-    """Who brings an event, and so who keeps what is not delivered when it is cancelled."""
-
-    CALLER = "publish: the caller knows that it was cancelled"
-    QUEUE = "publish_nowait: handlers that were cut short get dead letters"
-    FLUSH = "flush: it is put back whole or, once a handler has ended, as QUEUE"
 
 
 class Pipeline:
@@ -134,6 +117,15 @@ class Pipeline:
                 self.in_flight -= 1
         finally:
             self.admission.leave(frame)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until every event is done; from now on only handlers may publish."""
+        if self.state is State.OPEN:
+            self.state = State.DRAINING
+        with move_on_after(timeout_s):
+            while self.admission.live:
+                self.admission.idle = Event()
+                await self.admission.idle.wait()
 
     def close(self) -> None:
         """End everything that runs or waits."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from intrinsic.bus.pipeline import Pipeline
+    from intrinsic.bus.turns import Turns
 
 
 class BusStatistics(NamedTuple):
@@ -14,7 +18,7 @@ class BusStatistics(NamedTuple):
     published: int  # events accepted by publish, publish_nowait, flush and replay
     completed: int  # events whose handlers all returned, failed or timed out
     suspended: int  # events that the kill switch kept from the handlers
-    cancelled: int  # events whose publisher was cancelled before they were completed
+    cancelled: int  # events whose publisher was cancelled, or gave up with the bus, before that
     dropped: int  # queued events that were given up when the bus was left
     in_flight: int  # events being handled, nested ones included
     waiting: int  # publishers that wait for their session or a slot
@@ -31,3 +35,29 @@ class BusStatistics(NamedTuple):
     handlers: int  # registered handlers
     cycles_broken: int  # events run out of turn because waiting would never have ended
     observer_errors: int  # observers that raised
+
+
+def count(pipeline: Pipeline, turns: Turns, refused_events: int) -> BusStatistics:
+    """Take a snapshot."""
+    return BusStatistics(
+        published=pipeline.published,
+        completed=pipeline.completed,
+        suspended=pipeline.kept_back,
+        cancelled=pipeline.cancelled,
+        dropped=pipeline.dropped,
+        in_flight=pipeline.in_flight,
+        waiting=pipeline.waiting,
+        queued=pipeline.queued,
+        delivered=pipeline.log.delivered,
+        failed=pipeline.failed,
+        timed_out=pipeline.timed_out,
+        shadowed=pipeline.shadowed,
+        refused=refused_events + turns.refused,
+        pending=turns.pending.count,
+        dead_letters=len(pipeline.letters),
+        dead_letters_dropped=pipeline.letters.dropped,
+        sessions=len(pipeline.admission.sessions),
+        handlers=len(pipeline.table),
+        cycles_broken=pipeline.admission.cycles_broken,
+        observer_errors=pipeline.observers.errors,
+    )

@@ -1,83 +1,76 @@
-"""Vectors that wait for a flush, by channel."""
+"""Turn-based delivery: enqueue vectors now, flush them when the turn comes."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from intrinsic.errors import BusFullError, EventError
-from intrinsic.events import EventContext, InjectionChannel, MemoryVector
-
-
-class Batch(NamedTuple):
-    """Vectors of one context that were enqueued one after the other."""
-
-    channel: InjectionChannel
-    context: EventContext
-    vectors: tuple[MemoryVector, ...]
-    number: int  # of the last enqueue that is part of it
+from intrinsic.bus.frames import Frame, lent_thread
+from intrinsic.bus.handlers import parse_channel
+from intrinsic.bus.observers import Notice
+from intrinsic.bus.pending import Batch, PendingVectors
+from intrinsic.bus.pipeline import Pipeline
+from intrinsic.bus.report import PublishReport
+from intrinsic.bus.state import Source
+from intrinsic.errors import BusFullError
+from intrinsic.events import EventContext, InjectionChannel, MemoryEvent, MemoryVector
 
 
-class PendingVectors:
-    """A bounded store. What is taken still counts until it is settled or put back."""
+class Turns:
+    """The enqueued vectors of one bus, and their way into its pipeline."""
 
-    __slots__ = ("_batches", "_number", "_size", "count")
+    def __init__(self, pipeline: Pipeline, max_pending: int) -> None:
+        self._pipeline = pipeline
+        self.pending = PendingVectors(max_pending)
+        self.refused = 0
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._batches: dict[InjectionChannel, deque[Batch]] = {}
-        self._number = 0
-        self.count = 0
-
-    def add(
-        self, channel: InjectionChannel, vectors: Sequence[MemoryVector], context: EventContext
+    def enqueue(
+        self,
+        channel: InjectionChannel | str,
+        vectors: Sequence[MemoryVector],
+        context: EventContext | None,
     ) -> None:
-        """Store all of `vectors` or, raising `BusFullError`, none."""
-        vectors = tuple(vectors)
-        for vector in vectors:
-            if not isinstance(vector, MemoryVector):
-                raise EventError(
-                    f"enqueue takes MemoryVector objects, not {type(vector).__name__}; "
-                    "build one with MemoryVector(memory_id, source_text)"
-                )
-        if self.count + len(vectors) > self._size:
-            raise BusFullError(
-                f"{self.count} vectors wait for a flush and {len(vectors)} more exceed "
-                f"max_pending={self._size}; flush the bus first"
-            )
-        if vectors:
-            self._number += 1
-            self.count += len(vectors)
-            batches = self._batches.setdefault(channel, deque())
-            batches.append(Batch(channel, context, vectors, self._number))
+        """Keep vectors for the next flush: all of them or, raising `BusFullError`, none."""
+        self._pipeline.check_open(self._pipeline.parents())
+        try:
+            self.pending.add(parse_channel(channel), vectors, context or EventContext())
+        except BusFullError:
+            self.refused += 1
+            raise
 
-    def mark(self) -> int:
-        """A point in time for `take`: everything enqueued so far."""
-        return self._number
+    async def flush(self, channel: InjectionChannel | str | None) -> list[PublishReport]:
+        """Deliver what was enqueued before this call, channel after channel."""
+        self._pipeline.check_open(self._pipeline.parents())
+        mark = self.pending.mark()
+        wanted = self.pending.channels() if channel is None else [parse_channel(channel)]
+        reports: list[PublishReport] = []
+        for name in wanted:
+            while (batch := self.pending.take(name, mark)) is not None:
+                report = await self._deliver(batch)
+                reports.append(report)
+                if not report.results:
+                    break  # suspended, or nobody listens: the batch was put back
+                self._pipeline.observers.tell(Notice("flushed", report.event, report=report))
+        return reports
 
-    def channels(self) -> list[InjectionChannel]:
-        """The channels that have vectors, in the order of `InjectionChannel`."""
-        return [channel for channel in InjectionChannel if self._batches.get(channel)]
-
-    def take(self, channel: InjectionChannel, mark: int) -> Batch | None:
-        """Take the oldest vectors that share a context and were there at `mark`."""
-        batches = self._batches.get(channel)
-        if not batches or batches[0].number > mark:
-            return None
-        batch = batches.popleft()
-        vectors = list(batch.vectors)
-        while batches and batches[0].number <= mark and batches[0].context == batch.context:
-            batch = batches.popleft()
-            vectors += batch.vectors
-        return batch._replace(vectors=tuple(vectors))
-
-    def settle(self, batch: Batch) -> None:
-        """Forget a batch that was delivered."""
-        self.count -= len(batch.vectors)
-
-    def put_back(self, batch: Batch) -> None:
-        """Store a batch that was taken and not delivered again, before all newer ones."""
-        batches = self._batches.setdefault(batch.channel, deque())
-        index = next((i for i, b in enumerate(batches) if b.number > batch.number), len(batches))
-        batches.insert(index, batch)
+    async def _deliver(self, batch: Batch) -> PublishReport:
+        """Publish a batch; unless a handler ended on it, it is put back."""
+        pipeline = self._pipeline
+        parents = pipeline.parents()
+        frame: Frame | None = None
+        delivered = False
+        try:
+            pipeline.check_open(parents)
+            event = MemoryEvent(batch.channel, batch.vectors, batch.context)
+            frame = pipeline.open(event, parents)
+            with lent_thread():
+                report = await pipeline.run(frame, source=Source.FLUSH)
+            delivered = bool(report.results)
+            return report
+        except BaseException:
+            delivered = frame is not None and any(frame.results)
+            raise
+        finally:
+            if delivered:
+                self.pending.settle(batch)
+            else:
+                self.pending.put_back(batch)
