@@ -55,6 +55,7 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--events", type=int, default=5_000, help="of ours, per round")
     parser.add_argument("--rival-events", type=int, default=300, help="of bubus, per round")
+    parser.add_argument("--scenario-events", type=int, default=10_000, help="of the largest one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
     options = parser.parse_args(argv)
@@ -111,10 +112,11 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         scenarios["bubus_one_handler"] = summary(samples["bubus"])
         await rival.stop()
     runs = range(max(1, options.rounds // 2))
-    scenarios["handlers_100"] = summary([await hundred_handlers() for _ in runs])
-    scenarios["sessions_1000"] = summary([await thousand_sessions(random_) for _ in runs])
-    scenarios["full_queue"] = summary([await full_queue(random_) for _ in runs])
-    scenarios["one_hanging_of_10"] = summary([await one_hanging_of_ten() for _ in runs])
+    most = options.scenario_events
+    scenarios["handlers_100"] = summary([await hundred_handlers(most // 100) for _ in runs])
+    scenarios["sessions_1000"] = summary([await thousand_sessions(random_, most) for _ in runs])
+    scenarios["full_queue"] = summary([await full_queue(random_, most // 2) for _ in runs])
+    scenarios["one_hanging_of_10"] = summary([await one_hanging_of_ten(most // 100) for _ in runs])
     return {**result, "scenarios": scenarios}
 
 
@@ -172,7 +174,7 @@ async def one_after_the_other(publish: Publish, events: int, random_: random.Ran
     return Sample(latencies, perf_counter() - began)
 
 
-async def hundred_handlers(events: int = 100) -> Sample:
+async def hundred_handlers(events: int) -> Sample:
     """100 async handlers on one channel, side by side."""
     async with MemoryBus() as bus:
         for _ in range(100):
@@ -187,66 +189,56 @@ async def hundred_handlers(events: int = 100) -> Sample:
         return Sample(latencies, perf_counter() - began)
 
 
-async def thousand_sessions(random_: random.Random, events: int = 10_000) -> Sample:
+async def thousand_sessions(random_: random.Random, events: int) -> Sample:
     """1,000 sessions at once, their events mixed; the latency counts the waiting for the turn."""
     sessions = [f"session {number % 1_000}" for number in range(events)]
     random_.shuffle(sessions)
-    began_at: dict[str, float] = {}
-    latencies: list[float] = []
+    stopwatch = Stopwatch()
     last: dict[str | None, int] = {}
 
     async def in_order(event: MemoryEvent) -> None:
         number = int(event.text)
         assert number > last.get(event.context.session_id, -1)
         last[event.context.session_id] = number
-        latencies.append(perf_counter() - began_at[event.id])
+        stopwatch.stop(event)
 
     async with MemoryBus(BusOptions(max_queued=events)) as bus:
         bus.register_handler(LORA, in_order)
         began = perf_counter()
-        handles = []
         for number, session in enumerate(sessions):
-            event = MemoryEvent.from_text(str(number), session_id=session)
-            began_at[event.id] = perf_counter()
-            handles.append(bus.publish_nowait(event))
-        for handle_ in handles:
-            await handle_.wait()
-        wall_s = perf_counter() - began
-    assert len(latencies) == events
-    return Sample(latencies, wall_s)
+            bus.publish_nowait(stopwatch.start(str(number), session))
+    return stopwatch.sample(began, events)
 
 
-async def full_queue(random_: random.Random, events: int = 5_000) -> Sample:
-    """A queue of 1,000 that is always full: refused events wait with `publish` instead."""
-    latencies: list[float] = []
-    refused = 0
-    async with MemoryBus(BusOptions(max_queued=1_000)) as bus:
-        bus.register_handler(LORA, handle)
+async def full_queue(random_: random.Random, events: int, queue: int = 100) -> Sample:
+    """The queue is filled up before every publish; the latency counts the way through it."""
+    stopwatch = Stopwatch()
+
+    async def stop(event: MemoryEvent) -> None:
+        stopwatch.stop(event)
+
+    async with MemoryBus(BusOptions(max_queued=queue, max_in_flight=10)) as bus:
+        bus.register_handler(LORA, stop)
         began = perf_counter()
         for _ in range(events):
-            event = MemoryEvent.from_text("x", session_id=f"session {random_.randrange(1_000)}")
-            start = perf_counter()
+            event = stopwatch.start("x", f"session {random_.randrange(1_000)}")
             try:
                 bus.publish_nowait(event)
             except BusFullError:
-                refused += 1
                 await bus.publish(event)
-            latencies.append(perf_counter() - start)
-    assert refused
-    assert bus.statistics().delivered == events
-    return Sample(latencies, perf_counter() - began)
+    assert bus.statistics().refused
+    return stopwatch.sample(began, events)
 
 
-async def one_hanging_of_ten(events: int = 100) -> Sample:
+async def one_hanging_of_ten(events: int) -> Sample:
     """One of ten handlers hangs; the latency is that of the last healthy one of each event."""
-    latencies: list[float] = []
-    began_at: dict[str, float] = {}
+    stopwatch = Stopwatch()
     ended: dict[str, int] = {}
 
     async def healthy(event: MemoryEvent) -> None:
         ended[event.id] = ended.get(event.id, 0) + 1
         if ended[event.id] == 9:
-            latencies.append(perf_counter() - began_at[event.id])
+            stopwatch.stop(event)
 
     async def hanging(event: MemoryEvent) -> None:
         await anyio.sleep_forever()
@@ -257,9 +249,7 @@ async def one_hanging_of_ten(events: int = 100) -> Sample:
             bus.register_handler(LORA, healthy)
 
         async def publish() -> None:
-            event = MemoryEvent.from_text("x")
-            began_at[event.id] = perf_counter()
-            report = await bus.publish(event)
+            report = await bus.publish(stopwatch.start("x", None))
             assert [result.ok for result in report.results] == [False] + [True] * 9
 
         began = perf_counter()
@@ -267,7 +257,31 @@ async def one_hanging_of_ten(events: int = 100) -> Sample:
             async with anyio.create_task_group() as tasks:
                 for _ in range(10):
                     tasks.start_soon(publish)
-        return Sample(latencies, perf_counter() - began)
+        return stopwatch.sample(began, events // 10 * 10)
+
+
+class Stopwatch:
+    """Times events from their creation to a point in a handler."""
+
+    def __init__(self) -> None:
+        self.began_at: dict[str, float] = {}
+        self.latencies: list[float] = []
+
+    def start(self, text: str, session: str | None) -> MemoryEvent:
+        """Create an event, whose time starts now."""
+        start = perf_counter()
+        event = MemoryEvent.from_text(text, session_id=session)
+        self.began_at[event.id] = start
+        return event
+
+    def stop(self, event: MemoryEvent) -> None:
+        """Take an event's time."""
+        self.latencies.append(perf_counter() - self.began_at[event.id])
+
+    def sample(self, began: float, events: int) -> Sample:
+        """All of it, after making sure that no event is missing."""
+        assert len(self.latencies) == events
+        return Sample(self.latencies, perf_counter() - began)
 
 
 def summary(samples: Sequence[Sample]) -> dict[str, float]:
