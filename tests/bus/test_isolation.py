@@ -299,6 +299,28 @@ async def test_what_is_no_exception_is_not_caught(company: int) -> None:
         assert bus.statistics().cancelled == 1
 
 
+@both_backends
+async def test_several_of_what_is_no_exception_come_as_a_group() -> None:
+    both = anyio.Event()
+    entered: list[int] = []
+
+    async def explodes(event: MemoryEvent) -> None:
+        entered.append(1)
+        if len(entered) == 2:
+            both.set()
+        try:
+            await both.wait()
+        finally:
+            raise NoOrdinaryError
+
+    async with MemoryBus() as bus:
+        bus.register_handler(LORA, explodes)
+        bus.register_handler(LORA, explodes)
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await bus.publish(MemoryEvent(LORA))
+        assert len(caught.value.exceptions) == 2
+
+
 @pytest.mark.parametrize("company", [0, 1])
 @both_backends
 async def test_cancelling_the_publisher_cancels_the_handlers_and_gets_through(company: int) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.from_thread
 import pytest
 
-from intrinsic.bus import BusOptions, MemoryBus, PublishReport, QueuedEvent
-from intrinsic.errors import BusError
+from intrinsic.bus import BusOptions, MemoryBus, PublishReport
 from intrinsic.events import InjectionChannel, MemoryEvent
 from tests.bus.backends import both_backends
 
@@ -229,56 +227,6 @@ async def test_two_buses_that_publish_on_each_other_do_not_block(
 
 
 @both_backends
-async def test_a_handler_in_a_thread_may_publish() -> None:
-    def outer(event: MemoryEvent) -> object:
-        return anyio.from_thread.run(value_of_publish, on(KNN, "s"))
-
-    async def value_of_publish(event: MemoryEvent) -> object:
-        return await value_of(bus.publish(event))
-
-    async def inner(event: MemoryEvent) -> object:
-        return event.parent_id
-
-    async with MemoryBus(BusOptions(max_in_flight=1)) as bus:
-        bus.register_handler(LORA, outer)
-        bus.register_handler(KNN, inner)
-        report = await bus.publish(on(LORA, "s"))
-    assert report.value == report.event.id
-
-
-@both_backends
-async def test_handlers_in_threads_never_wait_for_threads_that_wait_for_them() -> None:
-    def deeper(event: MemoryEvent) -> object:
-        depth = int(event.text)
-        if depth == 6:
-            return "bottom"
-        report = anyio.from_thread.run(bus.publish, on(LORA, None, str(depth + 1)))
-        return report.value
-
-    async with MemoryBus(BusOptions(handler_threads=1)) as bus:
-        bus.register_handler(LORA, deeper)
-        handles = [bus.publish_nowait(on(LORA, f"s{number}", "0")) for number in range(3)]
-        for handle in handles:
-            assert (await handle.wait()).value == "bottom"
-        (handler,) = bus._pipeline.table.of(LORA)
-        assert handler.thread_limiter is not None
-        assert handler.thread_limiter.total_tokens == 1
-
-
-@both_backends
-async def test_a_thread_that_waits_for_a_queued_event_lends_its_place() -> None:
-    def outer(event: MemoryEvent) -> object:
-        if event.text == "inner":
-            return "bottom"
-        handle = anyio.from_thread.run_sync(bus.publish_nowait, on(LORA, "s", "inner"))
-        return anyio.from_thread.run(handle.wait).value
-
-    async with MemoryBus(BusOptions(handler_threads=1, max_in_flight=1)) as bus:
-        bus.register_handler(LORA, outer)
-        assert (await bus.publish(on(LORA, "s"))).value == "bottom"
-
-
-@both_backends
 async def test_a_task_that_outlives_its_handler_is_top_level_again() -> None:
     seen: list[str | None] = []
     release = anyio.Event()
@@ -337,115 +285,6 @@ async def test_a_turn_lasts_until_the_nested_events_that_began_in_it_are_done() 
 
 
 @both_backends
-async def test_publish_nowait_in_a_handler_never_waits_and_keeps_the_parent() -> None:
-    order: list[str] = []
-    handles: list[QueuedEvent] = []
-
-    async def outer(event: MemoryEvent) -> None:
-        handles.append(bus.publish_nowait(on(KNN, "s")))
-        await anyio.wait_all_tasks_blocked()
-        order.append("outer ended")
-
-    async with MemoryBus(BusOptions(max_in_flight=1)) as bus:
-        bus.register_handler(LORA, outer)
-        bus.register_handler(KNN, lambda _: order.append("queued"), in_thread=False)
-        report = await bus.publish(on(LORA, "s"))
-        await handles[0].wait()
-    assert order == ["outer ended", "queued"]
-    assert handles[0].event.parent_id == report.event.id
-
-
-@pytest.mark.parametrize("session", [None, "s", "t"])
-@both_backends
-async def test_a_handler_may_wait_for_what_it_queued(session: str | None) -> None:
-    async def outer(event: MemoryEvent) -> object:
-        handle = bus.publish_nowait(on(KNN, session))
-        return await value_of(handle.wait())
-
-    async with MemoryBus(BusOptions(max_in_flight=1)) as bus:
-        bus.register_handler(LORA, outer)
-        bus.register_handler(KNN, lambda _: "queued", in_thread=False)
-        assert await value_of(bus.publish(on(LORA, "s"))) == "queued"
-        assert bus.statistics().sessions == 0
-
-
-@both_backends
-async def test_several_handlers_may_wait_for_one_queued_event_in_a_circle() -> None:
-    """a and b wait for an event of session c; c's own handler publishes to a and to b."""
-    waiting = 0
-    all_wait = anyio.Event()
-
-    async def waits(event: MemoryEvent) -> object:
-        nonlocal waiting
-        waiting += 1
-        if waiting == 2:
-            all_wait.set()
-        return await value_of(queued.wait())
-
-    async def publishes(event: MemoryEvent) -> object:
-        await all_wait.wait()
-        await anyio.wait_all_tasks_blocked()
-        await bus.publish(on(STEERING, "a"))
-        await bus.publish(on(STEERING, "b"))
-        return "queued"
-
-    async with MemoryBus(BusOptions(max_in_flight=3)) as bus:
-        bus.register_handler(LORA, waits)
-        bus.register_handler(KNN, publishes)
-        bus.register_handler(STEERING, lambda _: None, in_thread=False)
-        queued = bus.publish_nowait(on(KNN, "c"))
-        handles = [bus.publish_nowait(on(LORA, "a")), bus.publish_nowait(on(LORA, "b"))]
-        for handle in handles:
-            assert (await handle.wait()).value == "queued"
-        assert bus.statistics().sessions == 0
-
-
-@both_backends
-async def test_waiting_for_a_queued_event_that_already_waits_for_the_waiter() -> None:
-    """The queued event's handler publishes to session a and waits, before a waits for it."""
-    go = anyio.Event()
-
-    async def holds_a(event: MemoryEvent) -> object:
-        await go.wait()
-        return await value_of(queued.wait())
-
-    async def publishes_to_a(event: MemoryEvent) -> object:
-        return await value_of(bus.publish(on(STEERING, "a")))
-
-    async with MemoryBus() as bus:
-        bus.register_handler(LORA, holds_a)
-        bus.register_handler(KNN, publishes_to_a)
-        bus.register_handler(STEERING, lambda _: "bottom", in_thread=False)
-        first = bus.publish_nowait(on(LORA, "a"))
-        await anyio.wait_all_tasks_blocked()
-        queued = bus.publish_nowait(on(KNN, "b"))
-        await anyio.wait_all_tasks_blocked()
-        assert bus.statistics().waiting == 1
-        go.set()
-        assert (await first.wait()).value == "bottom"
-        assert bus.statistics().cycles_broken == 1
-
-
-@both_backends
-async def test_waiting_for_ones_own_event_is_an_error_at_once() -> None:
-    async def waits_for_itself(event: MemoryEvent) -> None:
-        await handle.wait()
-
-    async def waits_below(event: MemoryEvent) -> None:
-        await value_of(bus.publish(on(STEERING)))
-
-    async with MemoryBus() as bus:
-        bus.register_handler(LORA, waits_for_itself)
-        bus.register_handler(STEERING, waits_for_itself)
-        bus.register_handler(KNN, waits_below)
-        for channel in (LORA, KNN):
-            handle = bus.publish_nowait(on(channel))
-            report = await handle.wait()
-            assert isinstance(report.errors[0], BusError)
-            assert "waits for that event, which cannot end" in str(report.errors[0])
-
-
-@both_backends
 async def test_a_cancelled_nested_publish_gives_everything_back() -> None:
     release = anyio.Event()
 
@@ -467,26 +306,3 @@ async def test_a_cancelled_nested_publish_gives_everything_back() -> None:
         await held.wait()
         assert bus.statistics().sessions == 0
         assert bus._pipeline.admission.live == 0
-
-
-@both_backends
-async def test_an_event_loop_inside_a_handlers_thread_is_a_world_of_its_own() -> None:
-    threads: list[int] = []
-
-    def own_loop(event: MemoryEvent) -> object:
-        async def main() -> object:
-            async with MemoryBus() as inner:
-                inner.register_handler(
-                    KNN, lambda e: threads.append(threading.get_ident()), in_thread=False
-                )
-                report = await inner.publish(on(KNN, "s"))
-                return report.event.parent_id
-
-        return anyio.run(main)
-
-    async with MemoryBus() as bus:
-        bus.register_handler(LORA, own_loop)
-        report = await bus.publish(on(LORA, "s"))
-    assert report.ok
-    assert report.value is None
-    assert threads != [threading.get_ident()]

@@ -222,6 +222,24 @@ def test_built_in_plugins_have_the_version_of_the_distribution(
     assert info.version == version
 
 
+def test_a_named_factory_of_a_later_plugin_replaces_an_earlier_one() -> None:
+    def routers(**offered: object) -> object:
+        class Plugin:
+            @hookimpl
+            def register_routers(self) -> dict[str, object]:
+                return offered
+
+        return Plugin()
+
+    plugins = PluginManager()
+    plugins.register(routers(keyword="built-in", hybrid="built-in"), "builtin")
+    plugins.register(routers(keyword="mine"), "mine")
+    assert plugins.factory("register_routers", "keyword", "router") == "mine"
+    assert plugins.factory("register_routers", "hybrid", "router") == "built-in"
+    with pytest.raises(ConfigError, match="unknown router 'llm'; known: hybrid, keyword"):
+        plugins.factory("register_routers", "llm", "router")
+
+
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
 def test_a_hook_timeout_that_is_none_is_refused(timeout_s: float) -> None:
     with pytest.raises(ConfigError, match="hook_timeout_s is"):
