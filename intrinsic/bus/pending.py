@@ -36,11 +36,7 @@ class PendingVectors:
         """Store all of `vectors` or, raising `BusFullError`, none."""
         vectors = tuple(vectors)
         for vector in vectors:
-            if not isinstance(vector, MemoryVector):
-                raise EventError(
-                    f"enqueue takes MemoryVector objects, not {type(vector).__name__}; "
-                    "build one with MemoryVector(memory_id, source_text)"
-                )
+            check_vector(vector)
         if self.count + len(vectors) > self._size:
             raise BusFullError(
                 f"{self.count} vectors wait for a flush and {len(vectors)} more exceed "
@@ -81,3 +77,12 @@ class PendingVectors:
         batches = self._batches.setdefault(batch.channel, deque())
         index = next((i for i, b in enumerate(batches) if b.number > batch.number), len(batches))
         batches.insert(index, batch)
+
+
+def check_vector(vector: object) -> None:
+    """Raise `EventError` for what is no memory vector."""
+    if not isinstance(vector, MemoryVector):
+        raise EventError(
+            f"the bus carries MemoryVector objects, not {type(vector).__name__}; "
+            "build one with MemoryVector(memory_id, source_text)"
+        )

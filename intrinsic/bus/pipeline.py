@@ -16,6 +16,7 @@ from intrinsic.bus.handlers import Handler, HandlerTable
 from intrinsic.bus.injection_log import InjectionRecorder
 from intrinsic.bus.observers import Notice, Observers
 from intrinsic.bus.options import BusOptions
+from intrinsic.bus.pending import check_vector
 from intrinsic.bus.report import HandlerResult, PublishReport
 from intrinsic.bus.state import Source, State
 from intrinsic.errors import BusClosedError, BusError, EventError
@@ -71,6 +72,8 @@ class Pipeline:
                 f"cannot publish {type(event).__name__}; publish a MemoryEvent, "
                 "for instance MemoryEvent.from_text('...')"
             )
+        for vector in event.vectors:
+            check_vector(vector)
         if parents:
             event = event.with_parent(parents[0].event.id)
         frame = Frame(self.admission, event, parents)

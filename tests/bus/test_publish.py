@@ -202,6 +202,8 @@ async def test_what_is_no_event_or_channel_is_refused_in_words() -> None:
     async with MemoryBus() as bus:
         with pytest.raises(EventError, match="cannot publish dict; publish a MemoryEvent"):
             await bus.publish({"text": "x"})  # type: ignore[arg-type]
+        with pytest.raises(EventError, match="the bus carries MemoryVector objects, not str"):
+            await bus.publish(MemoryEvent(LORA, ("text",)))  # type: ignore[arg-type]
         with pytest.raises(EventError, match="unknown channel 'lora'; known: logit_bias, "):
             bus.register_handler("lora", echo)
         assert bus.statistics().published == 0

@@ -266,7 +266,7 @@ async def test_what_is_being_flushed_still_counts_against_the_bound() -> None:
 @both_backends
 async def test_enqueue_refuses_what_is_no_vector_or_channel() -> None:
     async with MemoryBus() as bus:
-        with pytest.raises(EventError, match="enqueue takes MemoryVector objects, not str"):
+        with pytest.raises(EventError, match="the bus carries MemoryVector objects, not str"):
             bus.enqueue(LORA, "text")  # type: ignore[arg-type]
         with pytest.raises(EventError, match="unknown channel 'lora'"):
             bus.enqueue("lora", [])
