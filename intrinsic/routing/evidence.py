@@ -92,8 +92,6 @@ MEANING_FEATURES = ("cosine", "cosine_margin", "nearest", "nearest_margin", "tig
 
 def standardised(values: Floats, least_spread: float) -> Floats:
     """Return z-scores; a spread below `least_spread` is no reason to magnify differences."""
-    if len(values) == 0:
-        return values
     spread: Floats = (values - values.mean()) / max(float(values.std()), least_spread)
     return spread
 

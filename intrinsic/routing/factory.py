@@ -38,7 +38,6 @@ ROUTERS = MappingProxyType({"hybrid": _hybrid, "embedding": _embedding, "keyword
 def make_router(
     name: str = DEFAULT_ROUTER,
     embedder: Embedder | None = None,
-    *,
     options: RouterOptions | None = None,
 ) -> RankingRouter:
     """Build a built-in router by name; raise `ConfigError` for a name that is none."""

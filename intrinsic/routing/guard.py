@@ -53,14 +53,15 @@ class EncoderGuard:
         wait_s = self._retry_at - self._clock()
         if wait_s > 0:
             raise EncoderError(f"it overran its deadline and is left alone for {wait_s:.0f} s more")
+        answered = self._dimension > 0
+        options = self._options
+        timeout_s = options.encoder_timeout_s if answered else options.encoder_load_timeout_s
         try:
-            with anyio.fail_after(self._options.encoder_timeout_s):
+            with anyio.fail_after(timeout_s):
                 return await work()
         except TimeoutError:
-            self._retry_at = self._clock() + self._options.encoder_retry_s
-            raise EncoderError(
-                f"it did not answer within {self._options.encoder_timeout_s:g} s"
-            ) from None
+            self._retry_at = self._clock() + options.encoder_retry_s
+            raise EncoderError(f"it did not answer within {timeout_s:g} s") from None
 
     async def embed_query(self, text: str) -> Vector:
         """Return the unit vector of one text, `(dimension,)`."""

@@ -76,8 +76,8 @@ def _letter_or_space(char: str) -> str:
 def _uncontracted(word: str) -> str:
     if "'" not in word:
         return word
-    base, _, tail = word.partition("'")
-    return base if tail in _CONTRACTED else word.replace("'", "")
+    base, _, tail = word.rpartition("'")
+    return (base if tail in _CONTRACTED else word).replace("'", "")
 
 
 def _pairs(word: str) -> list[str]:

@@ -23,11 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from intrinsic.card import AdapterCard
-from intrinsic.routing.encoder import BUNDLED_MODEL, BUNDLED_SHA256, EncoderOptions, SentenceEncoder
+from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
 from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES, Evidence
 from intrinsic.routing.gate import Gate, expanded
 from intrinsic.routing.index import CardIndex
 from intrinsic.routing.meaning import DenseView
+from intrinsic.routing.model_loading import BUNDLED_MODEL, BUNDLED_SHA256
 from intrinsic.routing.text import stems
 
 Floats = npt.NDArray[np.float64]
@@ -359,8 +360,9 @@ def _members(
     if kind == "mixed":
         some = rng.sample(pools["text"], rng.randint(1, 6))
         other = rng.choice(("intent", "domain"))
-        return some + rng.sample(pools[other], rng.randint(1, 8))
-    sizes = INTENT_COUNTS if kind == "intent" else tuple(range(1, len(pools[kind]) + 1))
+        return some + rng.sample(pools[other], rng.randint(1, min(8, len(pools[other]))))
+    most = len(pools[kind])
+    sizes = [n for n in INTENT_COUNTS if n <= most] if kind == "intent" else range(1, most + 1)
     return rng.sample(pools[kind], size or rng.choice(sizes))
 
 
