@@ -58,8 +58,11 @@ class CardRouter(ABC):
         if not text or not view.candidates:
             return []
         ranking = await self._ranking(text, view)
-        return ranking.chosen(
-            top_k=top_k, threshold=self.options.threshold, min_weight=self.options.min_weight
+        threshold, min_weight = self.options.threshold, self.options.min_weight
+        return await off_loop_if_large(
+            text,
+            view,
+            lambda: ranking.chosen(top_k=top_k, threshold=threshold, min_weight=min_weight),
         )
 
     async def rank(
@@ -79,7 +82,8 @@ class CardRouter(ABC):
             ]
         if not view.candidates:
             return []
-        return (await self._ranking(text, view)).all()
+        ranking = await self._ranking(text, view)
+        return await off_loop_if_large(text, view, ranking.all)
 
     async def warm_up(self, candidates: Sequence[AdapterCard] = ()) -> None:
         """Do now, without a deadline, what the first request with `candidates` would wait for."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from intrinsic.routing.evidence import Evidence
+from intrinsic.routing.evidence import Evidence, Floats
 from intrinsic.routing.gate import Gate
 from intrinsic.routing.text import stem, words
 from intrinsic.selection import Selection
@@ -26,38 +25,37 @@ class Ranking:
 
     query: str
     evidence: Evidence
-    confidences: npt.NDArray[np.float64]  # (rows,) in ranking order
+    gate: Gate
     note: str = ""
 
-    @classmethod
-    def judge(cls, query: str, evidence: Evidence, gate: Gate, note: str = "") -> Ranking:
-        """Let `gate` say how sure the evidence is."""
-        found = gate.probabilities(evidence.features())
-        return cls(query, evidence, np.minimum.accumulate(found), note)
+    def confidences(self, first: int | None = None) -> Floats:
+        """Return how sure the gate is of the `first` rows in ranking order, or of all."""
+        return np.minimum.accumulate(self.gate.probabilities(self.evidence.features()[:first]))
 
     def all(self) -> list[Selection]:
         """Return every candidate; one that was given twice comes twice. Weights are 0."""
         view = self.evidence.view
         rank_of = {int(row): rank for rank, row in enumerate(self.evidence.order)}
         ranks = sorted(rank_of[row] for row in view.rows)
-        return [self._selection(rank, 0.0) for rank in ranks]
+        confidences = self.confidences()
+        return [self._selection(rank, float(confidences[rank]), 0.0) for rank in ranks]
 
     def chosen(self, *, top_k: int, threshold: float, min_weight: float) -> list[Selection]:
         """Return those that fit: at most `top_k`, weighted by confidence, their sum 1."""
-        kept = [float(value) for value in self.confidences[:top_k] if value >= threshold]
+        kept = [float(value) for value in self.confidences(top_k) if value >= threshold]
         while len(kept) > 1 and kept[-1] < min_weight * sum(kept):
             kept.pop()
         total = sum(kept)
         return [
-            self._selection(rank, value / total if total else 1.0)
+            self._selection(rank, value, value / total if total else 1.0)
             for rank, value in enumerate(kept)
         ]
 
-    def _selection(self, rank: int, weight: float) -> Selection:
+    def _selection(self, rank: int, confidence: float, weight: float) -> Selection:
         row = int(self.evidence.order[rank])
         return Selection(
             adapter=self.evidence.view.labels[row],
-            confidence=float(self.confidences[rank]),
+            confidence=confidence,
             weight=weight,
             reason=self._reason(row),
         )

@@ -55,6 +55,6 @@ async def rank_by_meaning(
         evidence = Evidence(
             view, terms, view.weigh_words(terms), dense.weigh(vector), bm25_weight=bm25_weight
         )
-        return Ranking.judge(query, evidence, load_gate("meaning"))
+        return Ranking(query, evidence, load_gate("meaning"))
 
     return await off_loop_if_large(query, view, work)

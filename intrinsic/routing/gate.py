@@ -75,8 +75,13 @@ class Gate:
 
 def expanded(rows: Floats) -> Floats:
     """Return the features and the products of every two, each with itself too."""
-    one, other = np.triu_indices(rows.shape[1])
+    one, other = _pairs(rows.shape[1])
     return np.hstack([rows, rows[:, one] * rows[:, other]])
+
+
+@cache
+def _pairs(n: int) -> tuple[npt.NDArray[np.intp], ...]:
+    return np.triu_indices(n)
 
 
 def load_gate(name: str, path: Path | None = None) -> Gate:

@@ -25,6 +25,6 @@ async def rank_by_words(query: str, view: CandidateView, note: str = "") -> Rank
     def work() -> Ranking:
         terms = stems(query)
         evidence = Evidence(view, terms, view.weigh_words(terms))
-        return Ranking.judge(query, evidence, load_gate("words"), note)
+        return Ranking(query, evidence, load_gate("words"), note)
 
     return await off_loop_if_large(query, view, work)

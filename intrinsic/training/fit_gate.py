@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,17 @@ import numpy.typing as npt
 from intrinsic.card import AdapterCard
 from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
 from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES, Evidence
-from intrinsic.routing.gate import Gate, expanded
+from intrinsic.routing.gate import Gate, expanded, load_gate
 from intrinsic.routing.index import CardIndex
 from intrinsic.routing.meaning import DenseView
 from intrinsic.routing.model_loading import BUNDLED_MODEL, BUNDLED_SHA256
 from intrinsic.routing.text import stems
 
 Floats = npt.NDArray[np.float64]
+Vectors = dict[str, npt.NDArray[np.float32]]
 
 EXAMPLE_COUNTS = (0, 5, 10, 20)
+WHOLE_EXAMPLE_COUNTS = (0, 5, 10, 20, 1000)
 INTENT_COUNTS = (1, 3, 6, 12, 25, 50, 100, 150)
 GATES = {"meaning": (*WORD_FEATURES, *MEANING_FEATURES), "words": WORD_FEATURES}
 SOURCES = {
@@ -402,9 +405,7 @@ class Judged:
     kind: npt.NDArray[np.str_]
 
 
-def judge(
-    registries: Sequence[Registry], vectors: dict[str, npt.NDArray[np.float32]], *, dense: bool
-) -> Judged:
+def judge(registries: Sequence[Registry], vectors: Vectors, *, dense: bool) -> Judged:
     """Route every query with the routers' own code, and keep what the gate would see."""
     features, right, in_scope, kind = [], [], [], []
     for registry in registries:
@@ -495,13 +496,73 @@ def report(
     return found
 
 
+def whole_registry(
+    examples: Corpus, queries: Corpus, kind: str, *, n_examples: int, seed: int
+) -> Registry:
+    """Make one registry of every intent or domain, asked every query of a split."""
+    rng = random.Random(seed)
+    cards = []
+    for name, pool in sorted(_source(examples, kind).items()):
+        shown = tuple(query.text for query in rng.sample(pool, min(n_examples, len(pool))))
+        cards.append(replace(examples.cards[kind, name], examples=shown))
+    asked: list[tuple[str, str | None]] = [(query.text, None) for query in queries.out_of_scope]
+    for name, pool in sorted(_source(queries, kind).items()):
+        asked += [(query.text, name) for query in pool]
+    return Registry(kind, tuple(cards), tuple(asked))
+
+
+def evaluate(train: Corpus, valid: Corpus, vectors: Vectors, *, seed: int) -> None:
+    """Print what the packaged gate is worth on whole CLINC150, its valid split."""
+    gates = {name: load_gate(name) for name in GATES}
+    for kind in ("intent", "domain"):
+        for n_examples in WHOLE_EXAMPLE_COUNTS:
+            one = [whole_registry(train, valid, kind, n_examples=n_examples, seed=seed)]
+            judged = {name: judge(one, vectors, dense=name == "meaning") for name in GATES}
+            for rule, found in report(judged, gates).items():
+                print(f"{kind:6} k={n_examples:<3} {rule:8}", json.dumps(_short(found["all"])))
+
+
+def bundled_registry(folder: Path, valid: Corpus) -> Registry:
+    """Make a registry of the adapters in `folder`, asked their domains' prompts and CLINC150."""
+    fields = ("name", "version", "domain", "description", "keywords", "examples")
+    cards = []
+    for file in sorted(folder.glob("*/card.toml")):
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        cards.append(AdapterCard(**{key: values[key] for key in fields if key in values}))
+    names = {card.name for card in cards}
+    served = set[str]().union(*(FITS_TOO.get(name, set()) for name in names))
+    strangers = [
+        query for name, pool in valid.intents.items() if name not in served for query in pool
+    ]
+    asked: list[tuple[str, str | None]] = [(q.text, None) for q in strangers + valid.out_of_scope]
+    asked += [(q.text, name) for name in sorted(names) for q in valid.texts.get(name, [])]
+    return Registry("bundled", tuple(cards), tuple(asked))
+
+
+def evaluate_bundled(folder: Path, valid: Corpus, cache: Path | None) -> None:
+    """Print what the packaged gate is worth for the adapters in `folder`, all and by domain."""
+    registry = bundled_registry(folder, valid)
+    shown = [text for card in registry.cards for text in (card.sentence, *card.examples)]
+    vectors = embed(shown + [text for text, _ in registry.asked], cache)
+    for name in GATES:
+        judged = judge([registry], vectors, dense=name == "meaning")
+        p = load_gate(name).probabilities(judged.features)
+        print(f"bundled all      {name:8}", json.dumps(_short(figures(judged, p))))
+        answers = np.array([answer or "" for _, answer in registry.asked])
+        for domain in sorted({card.name for card in registry.cards}):
+            accepted = (judged.right & (p >= 0.5))[answers == domain].mean()
+            top1 = judged.right[answers == domain].mean()
+            values = {"top1": float(top1), "accepted_and_right": float(accepted)}
+            print(f"bundled {domain:8} {name:8}", json.dumps(_short(values)))
+
+
 def _columns(judged: Judged) -> tuple[npt.NDArray[Any], ...]:
     return judged.features, judged.right, judged.in_scope, judged.kind
 
 
-def embed(texts: Sequence[str], cache: Path | None) -> dict[str, npt.NDArray[np.float32]]:
+def embed(texts: Sequence[str], cache: Path | None) -> Vectors:
     """Return the bundled encoder's vector of each text; `cache` is a file to keep them in."""
-    known: dict[str, npt.NDArray[np.float32]] = {}
+    known: Vectors = {}
     if cache is not None and cache.exists():
         with np.load(cache) as kept:
             known = dict(zip(json.loads(str(kept["texts"])), kept["vectors"], strict=True))
@@ -533,17 +594,26 @@ def all_texts(*corpora: Corpus) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fit the gates, write them with their provenance, and print the report."""
+    """Fit the gates, write them with their provenance, and print the report; or evaluate."""
     parser = argparse.ArgumentParser(description="Fit the routers' gate on simulated registries.")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", type=Path, help="fit, and write the gate here")
+    target.add_argument("--evaluate", action="store_true", help="only score the packaged gate")
+    target.add_argument("--adapters", type=Path, help="only score it on a folder of adapters")
     parser.add_argument("--cache", type=Path, help="a file (.npz) that keeps the vectors")
     parser.add_argument("--registries", type=int, default=900)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     train = read_corpus(options.data, "train")
     valid = read_corpus(options.data, "valid")
+    if options.adapters is not None:
+        evaluate_bundled(options.adapters, valid, options.cache)
+        return
     vectors = embed(all_texts(train, valid), options.cache)
+    if options.evaluate:
+        evaluate(train, valid, vectors, seed=options.seed)
+        return
     fitted = list(simulate(train, train, registries=options.registries, seed=options.seed))
     scored = list(simulate(train, valid, registries=options.registries // 3, seed=options.seed + 1))
     gates, judged = {}, {}

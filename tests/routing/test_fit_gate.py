@@ -61,6 +61,15 @@ def test_the_script_writes_a_gate_that_knows_right_from_wrong(
     fit_gate.main([*arguments, "--registries", "24"])
     assert out.read_bytes() == first
     assert "embedded" not in capsys.readouterr().out
+    fit_gate.main(["--data", str(data), "--evaluate", "--cache", str(cache)])
+    assert 'intent k=5   cosine   {"top1": 1.0' in capsys.readouterr().out
+    for card in DOMAIN_CARDS:
+        folder = data / "adapters" / card.name
+        folder.mkdir(parents=True)
+        toml = f'name = "{card.name}"\ndescription = "{card.description}"\nrank = 8\n'
+        (folder / "card.toml").write_text(toml, encoding="utf-8")
+    fit_gate.main(["--data", str(data), "--adapters", str(data / "adapters")])
+    assert 'bundled legal    meaning  {"top1": 1.0' in capsys.readouterr().out
     provenance = json.loads(first)["provenance"]
     assert provenance["registries"] == 24
     assert provenance["valid"]["meaning"]["auroc"] > 0.8
