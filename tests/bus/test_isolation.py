@@ -79,7 +79,8 @@ async def test_a_failure_is_a_result_and_nothing_else_is_touched(
     handler: Callable[[MemoryEvent], Awaitable[None]], error: type[Exception], company: int
 ) -> None:
     async with MemoryBus() as bus:
-        bus.register_handler(LORA, handler, timeout_s=SHORT_S, name="bad")
+        timeout_s = SHORT_S if error is HandlerTimeoutError else 20.0
+        bus.register_handler(LORA, handler, timeout_s=timeout_s, name="bad")
         for _ in range(company):
             bus.register_handler(LORA, healthy)
         for _ in range(2):
@@ -175,7 +176,8 @@ async def test_each_handler_has_its_own_timeout() -> None:
         first, second = report.results
         assert first.timed_out
         assert second.timed_out
-        assert SHORT_S * 900 <= first.duration_ms < second.duration_ms
+        assert first.duration_ms >= SHORT_S * 900
+        assert second.duration_ms >= 2 * SHORT_S * 900
         assert f"did not end within {SHORT_S} s" in str(first.error)
         assert bus.statistics().timed_out == 2
         assert bus.statistics().failed == 0
@@ -245,7 +247,7 @@ async def test_a_sync_handler_that_hangs_is_abandoned_and_its_threads_are_bounde
         release.wait(10)
 
     async with MemoryBus(BusOptions(handler_threads=2)) as bus:
-        bus.register_handler(LORA, blocks, timeout_s=SHORT_S, name="blocks")
+        bus.register_handler(LORA, blocks, timeout_s=10 * SHORT_S, name="blocks")
         bus.register_handler(LORA, lambda _: "healthy")
         for _ in range(2):
             report = await bus.publish(MemoryEvent(LORA))

@@ -19,7 +19,7 @@ from intrinsic.hookspecs import hookimpl
 from intrinsic.plugins import PluginManager
 from tests.bus.backends import both_backends
 
-SHORT_S = 0.02
+SHORT_S = 0.1
 EVENT = MemoryEvent(InjectionChannel.DYNAMIC_LORA)
 
 
@@ -52,7 +52,7 @@ def select_async(answer: object = None) -> object:
     return Plugin()
 
 
-def manager(*plugins: object, hook_timeout_s: float | None = SHORT_S) -> PluginManager:
+def manager(*plugins: object, hook_timeout_s: float | None = 10.0) -> PluginManager:
     """Plugins p0, p1, ...; the first one is asked first."""
     built = PluginManager(hook_timeout_s=hook_timeout_s)
     for index in reversed(range(len(plugins))):
@@ -101,6 +101,7 @@ async def test_one_that_raises_or_hangs_is_recorded_and_the_next_is_asked() -> N
         select_async(KeyError("async")),
         select_async("hang"),
         select(1),
+        hook_timeout_s=SHORT_S,
     )
     outcome = await plugins.call_first("select_adapters", **ARGUMENTS)
     assert outcome.value == 1
@@ -368,7 +369,8 @@ async def test_an_error_while_timing_out_is_the_timeouts_cause() -> None:
             finally:
                 raise ValueError("clean-up")
 
-    outcome = await manager(BreaksOnCancel()).notify("on_event", event=EVENT)
+    plugins = manager(BreaksOnCancel(), hook_timeout_s=SHORT_S)
+    outcome = await plugins.notify("on_event", event=EVENT)
     assert "did not answer within" in str(outcome.errors[0])
     assert isinstance(outcome.errors[0].__cause__, ValueError)
 
@@ -392,7 +394,7 @@ async def test_the_bus_tells_plugins_of_an_event_before_its_handlers_run() -> No
         async def on_event(self) -> None:
             await anyio.sleep_forever()
 
-    plugins = manager(Raises(), Hears(), Hangs())
+    plugins = manager(Raises(), Hears(), Hangs(), hook_timeout_s=SHORT_S)
     async with MemoryBus(plugins=plugins) as bus:
         bus.register_handler(None, lambda e: order.append(f"handler {e.text}"), in_thread=False)
         assert (await bus.publish(MemoryEvent.from_text("x"))).ok
@@ -411,7 +413,7 @@ async def test_a_plugin_may_publish_when_it_hears_of_an_event() -> None:
             if event.parent_id is None:
                 await bus.publish(MemoryEvent.from_text("echo", session_id="s"))
 
-    async with MemoryBus(plugins=manager(Echoes(), hook_timeout_s=5.0)) as bus:
+    async with MemoryBus(plugins=manager(Echoes())) as bus:
         bus.register_handler(None, lambda event: texts.append(event.text), in_thread=False)
         await bus.publish(MemoryEvent.from_text("x", session_id="s"))
     assert texts == ["echo", "x"]
