@@ -29,8 +29,14 @@ class Ranking:
     note: str = ""
 
     def confidences(self, first: int | None = None) -> Floats:
-        """Return how sure the gate is of the `first` rows in ranking order, or of all."""
-        return np.minimum.accumulate(self.gate.probabilities(self.evidence.features()[:first]))
+        """Return how sure the gate is of the `first` rows in ranking order, or of all.
+
+        Where there are words alone to go by, a row without a common word has none.
+        """
+        found = self.gate.probabilities(self.evidence.features()[:first])
+        if self.evidence.meaning is None:
+            found[self.evidence.scores[self.evidence.order[:first]] == 0.0] = 0.0
+        return np.minimum.accumulate(found)
 
     def all(self) -> list[Selection]:
         """Return every candidate; one that was given twice comes twice. Weights are 0."""

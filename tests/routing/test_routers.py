@@ -97,6 +97,17 @@ async def test_words_not_parts_of_words(name: str) -> None:
     assert await router(name).route(query, candidates=CARDS) == []
 
 
+@both_backends
+async def test_without_a_common_word_the_keyword_router_is_not_sure_at_all() -> None:
+    for cards in (CARDS, (MEDICAL,), (AdapterCard("one"),)):
+        for one in await router("keyword").rank("zzz", candidates=cards):
+            assert one.confidence == 0.0
+            assert one.reason == "has no word in common with it"
+    assert (await router("keyword").rank("a contract", candidates=(LEGAL, MEDICAL)))[
+        1
+    ].confidence == 0
+
+
 @EACH
 @both_backends
 async def test_nothing_fits(name: str) -> None:
