@@ -23,7 +23,7 @@ class RouterOptions:
     min_weight: float = 0.2
     bm25_weight: float = 0.15
     encoder_timeout_s: float = 10.0
-    encoder_load_timeout_s: float = 60.0
+    encoder_load_timeout_s: float = 25.0
     encoder_retry_s: float = 30.0
     cached_texts: int = 65_536
     cached_views: int = 4
