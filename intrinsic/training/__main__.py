@@ -28,7 +28,9 @@ def main() -> None:
 
 def make_base(options: argparse.Namespace) -> None:
     """Train tokenizer and base, then write weights, tokenizer, record and model card."""
-    plan = pretrain.PretrainPlan(steps=options.steps, minutes=options.minutes, seed=options.seed)
+    plan = pretrain.PretrainPlan(
+        steps=options.steps, minutes=options.minutes, seed=options.seed, resume=options.resume
+    )
     tokenizer = train_tokenizer(corpus.tokenizer_texts(options.data))
     mix = corpus.base_mix(options.data)
     model, result = pretrain.pretrain(tokenizer, mix, plan, options.checkpoint)
@@ -65,7 +67,7 @@ def make_adapters(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Print the figures of the valid split; with `--write-cards` put them into the model cards."""
-    figures = judge.judge_all(options.data, options.base, options.adapters)
+    figures = judge.judge_all(options.data, options.base, options.adapters, options.domains)
     if options.write_cards:
         for domain, found in figures.items():
             folder = options.adapters / domain
@@ -98,11 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     base.add_argument("--out", type=Path, default=Path("intrinsic/bundled/base"))
     base.add_argument("--steps", type=int, default=pretrain.PretrainPlan.steps)
     base.add_argument("--minutes", type=float, default=pretrain.PretrainPlan.minutes)
+    base.add_argument("--resume", type=Path, help="folder of weights to start from")
     base.add_argument("--checkpoint", type=Path, help="folder for a copy every 200 steps")
     adapters = commands.add_parser("adapters", help="train one LoRA adapter per domain")
     adapters.add_argument("--out", type=Path, default=Path("adapters"))
     adapters.add_argument("--minutes", type=float, default=fine_tune.FineTunePlan.minutes)
-    adapters.add_argument("--domains", nargs="+", choices=corpus.DOMAINS, default=corpus.DOMAINS)
     judged = commands.add_parser("evaluate", help="measure base and adapters on the valid split")
     judged.add_argument("--adapters", type=Path, default=Path("adapters"))
     judged.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--data", type=Path, required=True, help="folder of the domains")
         command.add_argument("--threads", type=int, default=1)
     for command in (adapters, judged):
+        command.add_argument("--domains", nargs="+", choices=corpus.DOMAINS, default=corpus.DOMAINS)
         command.add_argument("--base", type=Path, default=Path("intrinsic/bundled/base"))
     for command in (base, adapters):
         command.add_argument("--seed", type=int, default=17)

@@ -114,7 +114,8 @@ tags: [lora]
 - **Data**: {PROFILES[domain].source}. {training["rows"]} train rows; no valid row was seen.
 - **Made by**: `python -m intrinsic.training adapters --data DIR`, seed {training["seed"]}:
   {training["steps"]} steps, {training["tokens"]:,} tokens, {training["minutes"]:.1f} minutes on one
-  CPU thread. Only the answers carried loss.
+  CPU thread. Only the answers carried loss;
+  a contrast against other rows' questions was trained beside it.
 
 ## Results
 
@@ -128,7 +129,8 @@ On the valid split, `python -m intrinsic.training evaluate --data DIR`:
 {_share(figures, "adapter")} |
 
 Brackets: 95 % Wilson intervals. Wrong choices are answers to other questions of the domain; the
-highest log-likelihood per token wins. Lowest loss of all adapters here: {figures["best_adapter"]}.
+answer whose log-likelihood gains most from the question, against an empty one, is chosen.
+Lowest loss of all adapters on this domain: {figures["best_adapter"]}.
 
 ## Limits
 

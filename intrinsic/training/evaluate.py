@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -18,7 +18,7 @@ Score = Callable[[str, Sequence[str]], list[tuple[float, int]]]
 """`score(prompt, answers)`: per answer, (sum of log-probabilities in nats, number of tokens)."""
 
 ANSWER_CHARS = 400
-QUESTIONS_PER_DOMAIN = 400
+QUESTIONS_PER_DOMAIN = 300
 QUESTION_SEED = 2026
 Z_95 = 1.959964
 
@@ -29,6 +29,20 @@ class Question:
 
     prompt: str
     choices: tuple[str, ...]
+    right: int
+
+
+Rule = Callable[[float, int, float], float]
+"""`rule(sum of log-probabilities, tokens, sum under the empty question)`: highest wins."""
+
+
+@dataclass(frozen=True)
+class ScoredQuestion:
+    """Per choice: log-likelihood in nats, tokens, log-likelihood under an empty question."""
+
+    sums: tuple[float, ...]
+    tokens: tuple[int, ...]
+    blanks: tuple[float, ...]
     right: int
 
 
@@ -82,18 +96,60 @@ def _make_question(row: Row, answers: Sequence[str], draw: random.Random) -> Que
     return Question(row.prompt, (*wrong[:place], right, *wrong[place:]), place)
 
 
-def choose(question: Question, score: Score) -> int:
-    """Index of the answer with the highest log-likelihood per token."""
+def choose(scored: ScoredQuestion, rule: Rule) -> int:
+    """Index of the answer that the rule prefers."""
+    values = [
+        rule(*triple) for triple in zip(scored.sums, scored.tokens, scored.blanks, strict=True)
+    ]
+    return values.index(max(values))
+
+
+def by_gain(total: float, tokens: int, blank: float) -> float:
+    """What the question adds to an answer's log-likelihood, in nats. The rule used throughout.
+
+    `log p(answer | question) - log p(answer | empty question)`, so that answers that are likely
+    whatever was asked gain nothing by it (Brown et al. 2020, 2.4; Holtzman et al. 2021).
+    """
+    return total - blank
+
+
+def by_likelihood(total: float, tokens: int, blank: float) -> float:
+    """Plain log-likelihood per token, in nats; blind to how likely the answer is anyway."""
+    return total / max(1, tokens)
+
+
+def score_questions(questions: Sequence[Question], score: Score) -> list[ScoredQuestion]:
+    """Score every choice under its question, and once under an empty question."""
+    answers = list(dict.fromkeys(choice for one in questions for choice in one.choices))
+    blanks: dict[str, float] = {}
+    for at in range(0, len(answers), 4):
+        few = answers[at : at + 4]
+        blanks |= {a: total for a, (total, _) in zip(few, score("", few), strict=True)}
+    return [_score_question(question, score, blanks) for question in questions]
+
+
+def _score_question(
+    question: Question, score: Score, blanks: Mapping[str, float]
+) -> ScoredQuestion:
     scored = score(question.prompt, question.choices)
-    means = [total / max(1, tokens) for total, tokens in scored]
-    return means.index(max(means))
+    return ScoredQuestion(
+        tuple(total for total, _ in scored),
+        tuple(tokens for _, tokens in scored),
+        tuple(blanks[choice] for choice in question.choices),
+        question.right,
+    )
+
+
+def accuracy_of(scored: Sequence[ScoredQuestion], rule: Rule = by_gain) -> Accuracy:
+    """Share of questions where the rule prefers the right answer, with its interval."""
+    right = sum(choose(one, rule) == one.right for one in scored)
+    low, high = wilson_interval(right, len(scored))
+    return Accuracy(right, len(scored), low, high)
 
 
 def four_choice_accuracy(questions: Sequence[Question], score: Score) -> Accuracy:
-    """Share of questions whose right answer `score` finds most likely, with its interval."""
-    right = sum(choose(question, score) == question.right for question in questions)
-    low, high = wilson_interval(right, len(questions))
-    return Accuracy(right, len(questions), low, high)
+    """Accuracy of a scorer by the gain that each answer has from the question."""
+    return accuracy_of(score_questions(questions, score))
 
 
 def answer_loss(rows: Sequence[Row], score: Score) -> float:

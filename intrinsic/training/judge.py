@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ from rich.console import Console
 from rich.progress import track
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from intrinsic.training.corpus import Row, domain_rows
+from intrinsic.training.corpus import DOMAINS, Row, domain_rows
 from intrinsic.training.evaluate import (
     QUESTIONS_PER_DOMAIN,
     Score,
+    accuracy_of,
     answer_loss,
-    four_choice_accuracy,
+    by_likelihood,
     make_questions,
+    score_questions,
 )
 from intrinsic.training.scoring import ModelScorer
 
-LOSS_ROWS = 150
+LOSS_ROWS = 100
 
 
 class Bench:
@@ -62,9 +64,10 @@ def judge_domain(bench: Bench, domain: str, rows: Sequence[Row]) -> dict[str, An
     questions = make_questions(rows, QUESTIONS_PER_DOMAIN)
     with bench.only(None) as score:
         loss_base = answer_loss(few, score)
-        base = four_choice_accuracy(questions, score)
+        scored_base = score_questions(questions, score)
     with bench.only(domain) as score:
-        adapted = four_choice_accuracy(questions, score)
+        scored = score_questions(questions, score)
+    base, adapted = accuracy_of(scored_base), accuracy_of(scored)
     return {
         "loss_base": loss_base,
         "loss_adapter": losses[domain],
@@ -74,15 +77,20 @@ def judge_domain(bench: Bench, domain: str, rows: Sequence[Row]) -> dict[str, An
         "accuracy_adapter": adapted.share,
         "interval_adapter": [adapted.low, adapted.high],
         "questions": len(questions),
+        "accuracy_base_by_likelihood": accuracy_of(scored_base, by_likelihood).share,
+        "accuracy_adapter_by_likelihood": accuracy_of(scored, by_likelihood).share,
         "loss_rows": len(few),
         "losses": losses,
     }
 
 
-def judge_all(data: Path, base: Path, adapters: Path) -> dict[str, dict[str, Any]]:
-    """`judge_domain` for each adapter at hand, on the valid split."""
+def judge_all(
+    data: Path, base: Path, adapters: Path, domains: Collection[str] = DOMAINS
+) -> dict[str, dict[str, Any]]:
+    """`judge_domain` on the valid split, for each adapter at hand that is among `domains`."""
     bench = Bench(base, adapters)
+    chosen = [name for name in bench.names if name in domains]
     return {
         name: judge_domain(bench, name, domain_rows(data, name, "valid"))
-        for name in track(bench.names, "judging", console=Console(stderr=True))
+        for name in track(chosen, "judging", console=Console(stderr=True))
     }

@@ -2,6 +2,9 @@
 
 The documents of `corpus.base_mix` are shuffled, joined with the end mark and cut into windows of
 256 tokens (512 for the last part, so that long prompts are known). One step sees 2,048 tokens.
+For the first half of training, most documents are echoes: a short span, twice in a row. Two
+million tokens are too few for copying from the context to be learned from plain text, and an
+adapter cannot tell answers apart when the base never looks back at the question.
 """
 
 from __future__ import annotations
@@ -21,12 +24,16 @@ from intrinsic.training.corpus import Mix
 from intrinsic.training.optim import make_optimizers, scale_learning_rates, warm_then_linear
 from intrinsic.training.tokenizer import CONTEXT_TOKENS, answer_ids, prompt_ids, save_tokenizer
 
+ECHO_TOKENS = (24, 64)
 REPEATS = {"rows": 3, "passages": 2, "prose": 2, "code": 1}
 
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """How long and from which seed. Training ends at `steps` or `minutes`, whichever is first."""
+    """How long and from which seed. Training ends at `steps` or `minutes`, whichever is first.
+
+    `resume` names a folder with weights to start from instead of random ones.
+    """
 
     steps: int = 1800
     minutes: float = 54.0
@@ -34,6 +41,9 @@ class PretrainPlan:
     batch_tokens: int = 2048
     window_tokens: int = 256
     long_windows_from: float = 0.8
+    echo_share: float = 0.7
+    echo_until: float = 0.5
+    resume: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,14 +84,22 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, mix: Mix) -> list[list[
     return [ids + end for ids in documents]
 
 
-def token_stream(documents: list[list[int]], seed: int) -> Iterator[int]:
-    """The documents' ids without end: shuffled, joined, shuffled again."""
+def token_stream(documents: list[list[int]], seed: int, echo_share: float = 0.0) -> Iterator[int]:
+    """The documents' ids without end, shuffled for each pass; a share of them as echoes."""
     shuffler = random.Random(seed)
     order = list(documents)
     while True:
         shuffler.shuffle(order)
         for document in order:
-            yield from document
+            echoed = shuffler.random() < echo_share
+            yield from _echo(document, shuffler) if echoed else document
+
+
+def _echo(document: list[int], draw: random.Random) -> list[int]:
+    length = draw.randint(*ECHO_TOKENS)
+    start = draw.randint(0, max(0, len(document) - 1 - length))
+    span = document[start : start + length]
+    return [*span, document[-1], *span, document[-1]]
 
 
 def next_batch(stream: Iterator[int], rows: int, window: int) -> Tensor:
@@ -93,17 +111,19 @@ def next_batch(stream: Iterator[int], rows: int, window: int) -> Tensor:
 def pretrain(
     tokenizer: PreTrainedTokenizerBase, mix: Mix, plan: PretrainPlan, checkpoint: Path | None = None
 ) -> tuple[LlamaForCausalLM, PretrainResult]:
-    """Train from nothing; with `checkpoint` a copy is written there every 200 steps."""
+    """Train the base; with `checkpoint` a copy is written there every 200 steps."""
     torch.manual_seed(plan.seed)
     torch.set_flush_denormal(True)
-    model = LlamaForCausalLM(base_config(len(tokenizer)))
+    model = _first_model(tokenizer, plan)
     model.train()
-    stream = token_stream(encode_documents(tokenizer, mix), plan.seed)
+    documents = encode_documents(tokenizer, mix)
+    echoing = token_stream(documents, plan.seed, plan.echo_share)
+    streams = (echoing, token_stream(documents, plan.seed + 1))
     losses: list[float] = []
     started = time.monotonic()
     with Progress() as progress:
         task = progress.add_task("base", total=1.0)
-        for done in _train_steps(model, stream, plan, losses):
+        for done in _train_steps(model, streams, plan, losses):
             progress.update(task, completed=done, description=f"base, loss {losses[-1]:.2f}")
             if len(losses) % 50 == 0:
                 recent = sum(losses[-50:]) / 50
@@ -121,8 +141,17 @@ def pretrain(
     return model, result
 
 
+def _first_model(tokenizer: PreTrainedTokenizerBase, plan: PretrainPlan) -> LlamaForCausalLM:
+    if plan.resume is None:
+        return LlamaForCausalLM(base_config(len(tokenizer)))
+    return LlamaForCausalLM.from_pretrained(plan.resume).float()
+
+
 def _train_steps(
-    model: LlamaForCausalLM, stream: Iterator[int], plan: PretrainPlan, losses: list[float]
+    model: LlamaForCausalLM,
+    streams: tuple[Iterator[int], Iterator[int]],
+    plan: PretrainPlan,
+    losses: list[float],
 ) -> Iterator[float]:
     """Take steps until the plan is fulfilled; yields the progress in [0, 1] after each."""
     optimizers = make_optimizers(model)
@@ -134,6 +163,7 @@ def _train_steps(
             return
         scale_learning_rates(optimizers, warm_then_linear(done))
         window = plan.window_tokens * (2 if done >= plan.long_windows_from else 1)
+        stream = streams[0] if done < plan.echo_until else streams[1]
         batch = next_batch(stream, plan.batch_tokens // window, window)
         losses.append(_train_step(model, optimizers, batch))
         yield done

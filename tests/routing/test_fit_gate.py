@@ -11,7 +11,10 @@ import pytest
 
 from intrinsic.routing.gate import load_gate
 from intrinsic.training import fit_gate
-from intrinsic.training.fit_gate import DOMAIN_CARDS, FILES, auroc, calibration_error, simulate
+from intrinsic.training.gate_corpus import FILES, read_corpus
+from intrinsic.training.gate_figures import auroc, calibration_error
+from intrinsic.training.own_words import DOMAIN_CARDS, OWN_WORDS
+from intrinsic.training.simulated import simulate
 from tests.routing.fakes import BagEmbedder
 
 INTENTS = {f"intent{n}": ("home" if n % 2 else "travel") for n in range(8)}
@@ -79,7 +82,7 @@ def test_the_script_writes_a_gate_that_knows_right_from_wrong(
 
 
 def test_no_registry_is_asked_what_it_shows(data: Path) -> None:
-    train = fit_gate.read_corpus(data, "train", cap=30)
+    train = read_corpus(data, "train", cap=30)
     assert all(len(prompts) <= 30 for prompts in train.texts.values())
     for registry in simulate(train, train, registries=24, seed=1):
         shown = {example for card in registry.cards for example in card.examples}
@@ -101,6 +104,6 @@ def test_figures_are_those_of_slow_references() -> None:
 
 def test_own_words_of_fitting_are_not_those_of_testing() -> None:
     source = (Path(__file__).parent / "test_real_encoder.py").read_text(encoding="utf-8")
-    for queries in fit_gate.OWN_WORDS.values():
+    for queries in OWN_WORDS.values():
         for query in queries.strip().splitlines():
             assert query.strip() not in source

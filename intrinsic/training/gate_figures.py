@@ -1,0 +1,105 @@
+"""What a gate is worth: routing judged query by query, AUROC, calibration error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from intrinsic.routing.evidence import Evidence
+from intrinsic.routing.gate import Gate
+from intrinsic.routing.index import CardIndex
+from intrinsic.routing.meaning import DenseView
+from intrinsic.routing.text import stems
+from intrinsic.training.simulated import Registry
+
+Floats = npt.NDArray[np.float64]
+
+Vectors = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The best candidate of many queries: its features, whether it was right, whether any was."""
+
+    features: Floats  # (queries, features)
+    right: npt.NDArray[np.bool_]
+    in_scope: npt.NDArray[np.bool_]
+    kind: npt.NDArray[np.str_]
+
+
+def judge(registries: Sequence[Registry], vectors: Vectors, *, dense: bool) -> Judged:
+    """Route every query with the routers' own code, and keep what the gate would see."""
+    features, right, in_scope, kind = [], [], [], []
+    for registry in registries:
+        view = CardIndex().view(registry.cards)
+        matrix = DenseView(view, np.stack([vectors[text] for text in view.texts]))
+        for text, answer in registry.asked:
+            terms = stems(text)
+            meaning = matrix.weigh(vectors[text]) if dense else None
+            evidence = Evidence(view, terms, view.weigh_words(terms), meaning)
+            features.append(evidence.features()[0])
+            right.append(view.cards[evidence.order[0]].name == answer)
+            in_scope.append(answer is not None)
+            kind.append(registry.kind)
+    return Judged(np.array(features), np.array(right), np.array(in_scope), np.array(kind))
+
+
+def auroc(scores: Floats, truth: npt.NDArray[np.bool_]) -> float:
+    """Return the chance that a true row scores above a false one; ties count half."""
+    _, rank, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = (np.cumsum(counts) - (counts - 1) / 2.0)[rank]
+    n_true = int(truth.sum())
+    n_false = len(truth) - n_true
+    if not n_true or not n_false:
+        return float("nan")
+    return float((mean_rank[truth].sum() - n_true * (n_true + 1) / 2) / (n_true * n_false))
+
+
+def calibration_error(p: Floats, truth: npt.NDArray[np.bool_], *, bins: int = 15) -> float:
+    """Return the expected calibration error over `bins` of equal width (Naeini et al. 2015)."""
+    at = np.clip((p * bins).astype(int), 0, bins - 1)
+    gaps = [
+        (at == b).mean() * abs(p[at == b].mean() - truth[at == b].mean())
+        for b in range(bins)
+        if (at == b).any()
+    ]
+    return float(sum(gaps))
+
+
+def figures(judged: Judged, p: Floats) -> dict[str, float]:
+    """Return what a gate's probabilities `p` are worth, on queries that it was not fitted on."""
+    return {
+        "top1": float(judged.right[judged.in_scope].mean()),
+        "auroc": auroc(p, judged.right),
+        "ece": calibration_error(p, judged.right),
+        "right_at_half": float(((p >= 0.5) == judged.right).mean()),
+        "accepted_and_right": float((judged.right & (p >= 0.5))[judged.in_scope].mean()),
+        "refused_of_none_fits": float((p < 0.5)[~judged.in_scope].mean()),
+    }
+
+
+def report(
+    judged: dict[str, Judged], gates: dict[str, Gate]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return figures by gate and kind of registry; "cosine" is the rule `cosine > 0.5`."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name, of_gate in judged.items():
+        probabilities = {name: gates[name].probabilities(of_gate.features)}
+        if name == "meaning":
+            at = gates[name].features.index("cosine")
+            probabilities["cosine"] = np.clip(of_gate.features[:, at], 0.0, 1.0)
+        for rule, p in probabilities.items():
+            found[rule] = {"all": figures(of_gate, p)}
+            for kind in sorted(set(of_gate.kind.tolist())):
+                chosen = of_gate.kind == kind
+                part = Judged(*(column[chosen] for column in _columns(of_gate)))
+                found[rule][kind] = figures(part, p[chosen])
+    return found
+
+
+def _columns(judged: Judged) -> tuple[npt.NDArray[Any], ...]:
+    return judged.features, judged.right, judged.in_scope, judged.kind
