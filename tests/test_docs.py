@@ -26,7 +26,7 @@ def python_blocks() -> Iterator[object]:
             yield pytest.param(text, id=f"{page.stem}-{number}")
 
 
-@pytest.mark.parametrize("code", python_blocks())
+@pytest.mark.parametrize("code", list(python_blocks()))
 def test_every_python_example_runs(code: str) -> None:
     exec(compile(code, "<example>", "exec"), {"__name__": "example"})
 

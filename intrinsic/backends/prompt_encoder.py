@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from intrinsic.backends.backend import ChatMessage, Prompt
@@ -16,12 +15,19 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         self.context_tokens = context_tokens
 
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Ids of a prompt, ready for the answer to follow.
+    def question_ids(self, prompt: Prompt) -> list[int]:
+        """Ids of a prompt to answer. Raises `BackendError` for one without text."""
+        turns = _turns(prompt)
+        if not any(turn["content"].strip() for turn in turns):
+            raise BackendError("the prompt is empty; pass some text")
+        return self.prompt_ids(prompt)
 
-        Raises `BackendError` for a prompt without text, or one that fills the context.
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Ids of a prompt, ready for the answer to follow; its text may be empty.
+
+        Raises `BackendError` where that leaves no ids, or where they fill the context.
         """
-        ids = self._ids(self._turns(prompt))
+        ids = self._ids(_turns(prompt))
         if not ids:
             raise BackendError("the prompt is empty; pass some text")
         if len(ids) >= self.context_tokens:
@@ -47,11 +53,6 @@ class PromptEncoder:
         text = "\n".join(turn["content"] for turn in turns)
         return list(self.tokenizer(text)["input_ids"])
 
-    @staticmethod
-    def _turns(prompt: Prompt) -> list[ChatMessage]:
-        turns: Sequence[ChatMessage] = (
-            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        )
-        if not any(turn["content"].strip() for turn in turns):
-            raise BackendError("the prompt is empty; pass some text")
-        return list(turns)
+
+def _turns(prompt: Prompt) -> list[ChatMessage]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)

@@ -167,7 +167,7 @@ class TransformersBackend:
         return await anyio.to_thread.run_sync(score, limiter=_limiter())
 
     def _job(self, prompt: Prompt, options: GenerationOptions) -> Job:
-        ids = self._encoder.prompt_ids(prompt)
+        ids = self._encoder.question_ids(prompt)
         room = self._encoder.context_tokens - len(ids)
         return Job(ids, options, min(options.max_new_tokens, room), emit=lambda piece: None)
 

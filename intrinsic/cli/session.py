@@ -59,7 +59,7 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
         manager, router = setup_weight_interface(
             bus, backend, registry, options=wiring, plugins=plugins
         )
-        await router.rank("warm up", candidates=[e.card for e in registry.list_adapters()])
+        await router.warm_up([entry.card for entry in registry.list_adapters()])
         done()
     async with bus:
         yield Session(bus, backend, registry, manager, router)

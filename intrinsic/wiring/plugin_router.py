@@ -59,6 +59,15 @@ class PluginRouter:
             query, candidates=candidates, top_k=len(candidates), context=context
         )
 
+    async def warm_up(self, candidates: Sequence[AdapterCard] = ()) -> None:
+        """Load what the router needs and embed the candidates, without its deadlines.
+
+        A router that needs no warming up is left alone.
+        """
+        warm = getattr(self.router, "warm_up", None)
+        if warm is not None:
+            await warm(candidates)
+
     async def _choose(
         self, query: str, candidates: Sequence[AdapterCard], top_k: int, context: RouteContext
     ) -> list[Selection]:

@@ -186,6 +186,16 @@ async def test_a_prompt_without_text_is_refused(prompt: str) -> None:
 
 
 @both_backends
+async def test_answers_may_be_scored_without_a_question_where_a_template_frames_it() -> None:
+    backend = TransformersBackend(llama(), tokenizer(chat=True))
+    (blank,) = await backend.score("", ["yes"])
+    (framed,) = await TransformersBackend(llama(), tokenizer()).score("[user][assistant]", ["yes"])
+    assert blank.log_likelihood == pytest.approx(framed.log_likelihood, abs=1e-4)
+    with pytest.raises(BackendError, match="the prompt is empty"):
+        await TransformersBackend(llama(), tokenizer()).score("", ["yes"])
+
+
+@both_backends
 async def test_a_prompt_that_fills_the_context_is_refused_and_answers_fit_into_the_rest() -> None:
     backend = TransformersBackend(llama(), tokenizer())
     with pytest.raises(BackendError, match="has 64 tokens and the model reads 64"):

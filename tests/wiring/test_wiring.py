@@ -294,6 +294,19 @@ async def test_ranking_asks_the_router_alone(tmp_path: Path) -> None:
         assert len(letters.contexts) == 3
 
 
+@both_backends
+async def test_warming_up_is_passed_on_where_the_router_can(tmp_path: Path) -> None:
+    warmed: list[str] = []
+
+    class Warm(ByLetter):
+        async def warm_up(self, candidates: Sequence[AdapterCard] = ()) -> None:
+            warmed.extend(card.name for card in candidates)
+
+    for router in (Warm(), ByLetter()):
+        await PluginRouter(router, PluginManager()).warm_up([AdapterCard("a")])
+    assert warmed == ["a"]
+
+
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="top_k is 0"):
         WiringOptions(top_k=0)
