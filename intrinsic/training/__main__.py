@@ -29,7 +29,11 @@ def main() -> None:
 def make_base(options: argparse.Namespace) -> None:
     """Train tokenizer and base, then write weights, tokenizer, record and model card."""
     plan = pretrain.PretrainPlan(
-        steps=options.steps, minutes=options.minutes, seed=options.seed, resume=options.resume
+        steps=options.steps,
+        minutes=options.minutes,
+        seed=options.seed,
+        echo_until=options.echo_until,
+        resume=options.resume,
     )
     tokenizer = train_tokenizer(corpus.tokenizer_texts(options.data))
     mix = corpus.base_mix(options.data)
@@ -100,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     base.add_argument("--out", type=Path, default=Path("intrinsic/bundled/base"))
     base.add_argument("--steps", type=int, default=pretrain.PretrainPlan.steps)
     base.add_argument("--minutes", type=float, default=pretrain.PretrainPlan.minutes)
+    base.add_argument("--echo-until", type=float, default=pretrain.PretrainPlan.echo_until)
     base.add_argument("--resume", type=Path, help="folder of weights to start from")
     base.add_argument("--checkpoint", type=Path, help="folder for a copy every 200 steps")
     adapters = commands.add_parser("adapters", help="train one LoRA adapter per domain")

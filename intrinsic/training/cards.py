@@ -156,7 +156,8 @@ vocabulary of 4,096. `<|user|>QUESTION<|assistant|>ANSWER<|end|>` is its chat fo
 
 - **Data**, train splits only. Of each domain 5 % of the rows as question and answer, 15 % as bare
   answers; the adapters see the rest. Docstrings, language reference and a third of the source
-  modules of Python {training["python"]}'s standard library as general text.
+  modules of Python {training["python"]}'s standard library as general text. In the first half of
+  training most documents were replaced by short spans repeated twice.
 {listed}
 - **Made by**: `python -m intrinsic.training base --data DIR`, seed {training["seed"]}:
   {training["steps"]} steps, {training["tokens"]:,} tokens, {training["minutes"]:.0f} minutes on one

@@ -8,7 +8,8 @@ trained: an answer shall be likelier under its own question than under another r
            + contrast * softplus(log p(start | another question) - log p(start | question))
 
 where `start` is the answer's first tokens. What a question tells about its answer is a few nats
-in hundreds; without the contrast so short a training does not get to it. One question in ten is
+in hundreds; without the contrast so short a training does not get to it. Its weight is small, as
+it sums over tokens where the first term averages: 0.2 drowned the likelihood. One question in ten is
 left empty, so that the adapter also knows how likely an answer is before anything is asked.
 """
 
@@ -43,12 +44,12 @@ class FineTunePlan:
     """How one adapter is trained. Ends at `steps` or `minutes`, whichever comes first."""
 
     rank: int = DEFAULT_RANK
-    steps: int = 600
-    minutes: float = 6.0
-    learning_rate: float = 5e-3
+    steps: int = 900
+    minutes: float = 8.0
+    learning_rate: float = 3e-3
     batch_tokens: int = 1024
     seed: int = 17
-    contrast: float = 0.2
+    contrast: float = 0.03
     blank_share: float = 0.1
 
 
@@ -157,6 +158,7 @@ def fine_tune(
 
 
 def make_optimizer(weights: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+    """AdamW over the adapter: with Muon the loss fell less in the same steps."""
     return torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
 
 
@@ -168,10 +170,11 @@ def _train_step(
     contrast: float,
 ) -> float:
     log_probs, rows = answer_log_probs(model, *pad_batch([one.own for one in batch]))
-    loss = -log_probs.mean()
-    others = answer_log_probs(model, *pad_batch([one.other for one in batch]))
-    gap = _start_sums(log_probs, rows, len(batch)) - _start_sums(*others, len(batch))
-    total = loss + contrast * torch.nn.functional.softplus(-gap).mean()
+    loss = total = -log_probs.mean()
+    if contrast > 0:
+        others = answer_log_probs(model, *pad_batch([one.other for one in batch]))
+        gap = _start_sums(log_probs, rows, len(batch)) - _start_sums(*others, len(batch))
+        total = loss + contrast * torch.nn.functional.softplus(-gap).mean()
     torch.autograd.backward(total)
     torch.nn.utils.clip_grad_norm_(weights, 1.0)
     optimizer.step()

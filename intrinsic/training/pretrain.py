@@ -4,14 +4,15 @@ The documents of `corpus.base_mix` are shuffled, joined with the end mark and cu
 256 tokens (512 for the last part, so that long prompts are known). One step sees 2,048 tokens.
 For the first half of training, most documents are echoes: a short span, twice in a row. Two
 million tokens are too few for copying from the context to be learned from plain text, and an
-adapter cannot tell answers apart when the base never looks back at the question.
+adapter cannot tell answers apart when the base never looks back at the question. The second half
+is general text with few questions and answers: the domains are left to the adapters.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from intrinsic.training.tokenizer import CONTEXT_TOKENS, answer_ids, prompt_ids,
 
 ECHO_TOKENS = (24, 64)
 REPEATS = {"rows": 3, "passages": 2, "prose": 2, "code": 1}
+LATE_REPEATS = {"rows": 1, "passages": 0, "prose": 2, "code": 1}
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,16 @@ def base_config(vocabulary_size: int) -> LlamaConfig:
     )
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerBase, mix: Mix) -> list[list[int]]:
+def encode_documents(
+    tokenizer: PreTrainedTokenizerBase, mix: Mix, repeats: Mapping[str, int]
+) -> list[list[int]]:
     """Ids of each document with its repeats, each closed by the end mark."""
     end = [int(tokenizer.eos_token_id)]
     rows = [prompt_ids(tokenizer, r.prompt) + answer_ids(tokenizer, r.response) for r in mix.rows]
-    documents = rows * REPEATS["rows"]
+    documents = rows * repeats["rows"]
     for name in ("passages", "prose", "code"):
         texts = [answer_ids(tokenizer, text) for text in getattr(mix, name)]
-        documents += texts * REPEATS[name]
+        documents += texts * repeats[name]
     return [ids + end for ids in documents]
 
 
@@ -116,9 +120,12 @@ def pretrain(
     torch.set_flush_denormal(True)
     model = _first_model(tokenizer, plan)
     model.train()
-    documents = encode_documents(tokenizer, mix)
-    echoing = token_stream(documents, plan.seed, plan.echo_share)
-    streams = (echoing, token_stream(documents, plan.seed + 1))
+    early = encode_documents(tokenizer, mix, REPEATS)
+    late = encode_documents(tokenizer, mix, LATE_REPEATS)
+    streams = (
+        token_stream(early, plan.seed, plan.echo_share),
+        token_stream(late, plan.seed + 1),
+    )
     losses: list[float] = []
     started = time.monotonic()
     with Progress() as progress:
@@ -192,7 +199,11 @@ def save_base(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folde
     copy = LlamaForCausalLM(model.config).half()
     copy.load_state_dict({k: v.half() for k, v in model.state_dict().items()})
     copy.generation_config = GenerationConfig(
-        eos_token_id=0, pad_token_id=1, max_new_tokens=120, do_sample=False
+        eos_token_id=0,
+        pad_token_id=1,
+        max_new_tokens=120,
+        do_sample=False,
+        repetition_penalty=1.3,  # greedy text of so small a model runs in circles without it
     )
     copy.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)

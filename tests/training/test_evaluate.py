@@ -11,10 +11,13 @@ from intrinsic.training.corpus import Row
 from intrinsic.training.evaluate import (
     ANSWER_CHARS,
     Accuracy,
+    accuracy_of,
     answer_loss,
+    by_likelihood,
     clip_answer,
     four_choice_accuracy,
     make_questions,
+    score_questions,
     wilson_interval,
 )
 
@@ -23,6 +26,8 @@ ROWS = [Row(f"r{n}", f"question {n}", f"answer {n}") for n in range(40)]
 
 def oracle(prompt: str, answers: Sequence[str]) -> list[tuple[float, int]]:
     right = prompt.replace("question", "answer")
+    if not prompt:
+        return [(-5.0, 3)] * len(answers)
     return [(-1.0 if answer == right else -9.0, 3) for answer in answers]
 
 
@@ -48,11 +53,28 @@ def test_a_guessing_scorer_lands_at_one_quarter() -> None:
     assert result.low < 0.25 < result.high
 
 
-def test_likelihood_is_judged_per_token_so_that_short_answers_gain_nothing() -> None:
-    def long_and_likely(prompt: str, answers: Sequence[str]) -> list[tuple[float, int]]:
-        return [(t * 10, 100) if t == -1.0 else (t, 1) for t, _ in oracle(prompt, answers)]
+def popular(prompt: str, answers: Sequence[str]) -> list[tuple[float, int]]:
+    """Finds late answers likely whatever is asked, and the right one a little likelier."""
+    popularity = [-100.0 + 3 * int(answer.split()[1]) for answer in answers]
+    known = [(total + 10) / 9 if prompt else 0.0 for total, _ in oracle(prompt, answers)]
+    return [(p + k, 3) for p, k in zip(popularity, known, strict=True)]
 
-    assert four_choice_accuracy(make_questions(ROWS, 50), long_and_likely).share == 1.0
+
+def test_an_answer_that_is_likely_anyway_gains_nothing_by_it() -> None:
+    scored = score_questions(make_questions(ROWS, 200), popular)
+    assert accuracy_of(scored).share == 1.0
+    assert accuracy_of(scored, by_likelihood).share < 0.5
+
+
+def test_the_empty_question_is_asked_once_per_answer() -> None:
+    asked: list[str] = []
+
+    def counting(prompt: str, answers: Sequence[str]) -> list[tuple[float, int]]:
+        asked.extend(answers if not prompt else [])
+        return oracle(prompt, answers)
+
+    four_choice_accuracy(make_questions(ROWS, 300), counting)
+    assert sorted(asked) == sorted(row.response for row in ROWS)
 
 
 def test_questions_are_the_same_for_a_seed_and_differ_for_another() -> None:

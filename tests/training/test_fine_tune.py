@@ -12,10 +12,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from intrinsic.training.corpus import Row
 from intrinsic.training.fine_tune import (
+    START_TOKENS,
     FineTunePlan,
     add_lora,
     batches,
     fine_tune,
+    make_examples,
     plan_for,
     save_adapter,
 )
@@ -80,14 +82,31 @@ def test_scores_agree_with_the_models_own_logits(tokenizer: PreTrainedTokenizerF
 
 
 def test_batches_keep_to_their_size_and_cover_every_row(tokenizer: PreTrainedTokenizerFast) -> None:
-    encoded = [encode_pair(tokenizer, r.prompt, r.response * (n + 1)) for n, r in enumerate(ROWS)]
-    stream = batches(encoded, 200, seed=1)
+    rows = [Row(r.id, r.prompt, r.response * (n + 1)) for n, r in enumerate(ROWS)]
+    examples = make_examples(tokenizer, rows, PLAN)
+    stream = batches(examples, 200, seed=1)
     seen: list[int] = []
-    while len(seen) < len(encoded):
-        batch = next(stream)
-        assert len(batch) == 1 or len(batch) * max(len(one.ids) for one in batch) <= 200
-        seen += [len(one.ids) for one in batch]
-    assert sorted(seen) == sorted(len(one.ids) for one in encoded)
+    while len(seen) < len(examples):
+        lengths = [len(one.own.ids) for one in next(stream)]
+        assert len(lengths) == 1 or len(lengths) * max(lengths) <= 200
+        seen += lengths
+    assert sorted(seen) == sorted(len(one.own.ids) for one in examples)
+
+
+def test_the_contrast_is_the_same_answer_under_another_question(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    rows = [Row(f"r{n}", f"say {n}", f"the answer is {n} " * 40) for n in range(12)]
+    for row, one in zip(rows, make_examples(tokenizer, rows, PLAN), strict=True):
+        start = [label for label in one.other.labels if label != IGNORED]
+        assert len(start) == START_TOKENS
+        assert row.response.startswith(tokenizer.decode(start))
+
+
+def test_a_tenth_of_the_questions_is_left_empty(tokenizer: PreTrainedTokenizerFast) -> None:
+    examples = make_examples(tokenizer, ROWS * 50, PLAN)
+    empty = [one for one in examples if one.own.labels[1] == IGNORED and one.own.labels[2] >= 0]
+    assert 0.06 < len(empty) / len(examples) < 0.14
 
 
 def test_training_lowers_the_loss_and_leaves_the_base_alone(
