@@ -9,8 +9,8 @@ trained: an answer shall be likelier under its own question than under another r
 
 where `start` is the answer's first tokens. What a question tells about its answer is a few nats
 in hundreds; without the contrast so short a training does not get to it. Its weight is small, as
-it sums over tokens where the first term averages: 0.2 drowned the likelihood. One question in ten is
-left empty, so that the adapter also knows how likely an answer is before anything is asked.
+it sums over tokens where the first term averages: 0.2 drowned the likelihood. One question in ten
+is left empty, so that the adapter also knows how likely an answer is before anything is asked.
 """
 
 from __future__ import annotations
