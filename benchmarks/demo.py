@@ -44,7 +44,6 @@ from intrinsic.training.evaluate import (
     make_questions,
 )
 
-DATA_FOLDERS = ("data", "shared/data", "../data", "../shared/data")
 LOSS_ROWS = 150
 MAX_ANSWER_CHARS = 900
 ROOT = Path(__file__).parents[1]
@@ -62,10 +61,11 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _find_data() -> Path:
-    for folder in DATA_FOLDERS:
-        if (ROOT / folder / "medical").is_dir():
-            return ROOT / folder
-    sys.exit(f"no data folder in {', '.join(DATA_FOLDERS)}; name it with --data")
+    """A folder `data` in the checkout, or in a folder beside it."""
+    for folder in (ROOT / "data", *sorted(ROOT.parent.glob("*/data"))):
+        if (folder / "medical").is_dir():
+            return folder
+    sys.exit("no data folder here or beside the checkout; name it with --data")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def register_handlers(bus: MemoryBus, interface: Any) -> None:  # noqa: ANN401
 
 @hookspec
 def register_routers() -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-body]
-    """Return routers by name, each a factory `(embedder, options) -> Router`."""
+    """Return routers by name, each a factory `(embedder) -> Router`."""
 
 
 @hookspec

@@ -26,6 +26,7 @@ class Receipt:
     """
 
     request_id: str
+    event_id: str = ""
     selections: tuple[Selection, ...] = ()
     mixture: Mixture = BASE
     skipped: tuple[Skipped, ...] = ()

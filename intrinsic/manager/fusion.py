@@ -32,17 +32,13 @@ class Fusion:
         self._backend = backend
         self._loader = loader
         self._plugins = plugins
-        self._method = "exact"
 
     async def fuse(self, mixture: Mixture, method: str) -> None:
         """Write a mixture into the weights by a named merge method; the base restores them."""
         if not self._backend.supports(Capability.MERGE):
             raise CapabilityError(f"backend {self._backend.name!r} cannot merge weights")
         merge = partial(self._merge, method=self._merge_method(method))
-        if method != self._method:
-            await self.gate.change(None)
-        self._method = method
-        await self.gate.change(mixture or None, merge)
+        await self.gate.change(mixture or None, merge, method)
 
     async def unfuse(self) -> None:
         """Copy the pristine weights back."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+
+import anyio
 
 from intrinsic.backends import (
     AnswerScore,
@@ -15,18 +18,29 @@ from intrinsic.backends import (
 from intrinsic.backends.backend import GREEDY
 from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
+from intrinsic.receipt import Skipped
 
-Heard = Callable[[Generation], Awaitable[None]]
+Heard = Callable[[int, float], Awaitable[None]]
+"""Told after a generation: its tokens (of a stream, its pieces), and milliseconds."""
 
 
 class Lease:
     """While it is held, `mixture` is what its calls run under, and its adapters stay.
 
     `mixture` has the weights in force: those asked for times each adapter's run-time scaling.
+    `skipped` are adapters of a routed mixture that could not be used, and why.
     """
 
-    def __init__(self, backend: ModelBackend, mixture: Mixture, on_generation: Heard) -> None:
+    def __init__(
+        self,
+        backend: ModelBackend,
+        mixture: Mixture,
+        on_generation: Heard,
+        skipped: tuple[Skipped, ...] = (),
+    ) -> None:
         self.mixture = mixture
+        self.skipped = skipped
+        self._streams: list[AsyncGenerator[str, None]] = []
         self._backend = backend
         self._on_generation = on_generation
         self._held = True
@@ -40,7 +54,7 @@ class Lease:
         """Answer a prompt under the mixture. Raises `MixtureError` after the block."""
         self._check_held()
         generation = await self._backend.generate(prompt, mixture=self.mixture, options=options)
-        await self._on_generation(generation)
+        await self._on_generation(generation.tokens, generation.generate_ms)
         return generation
 
     async def stream(
@@ -48,20 +62,29 @@ class Lease:
     ) -> AsyncGenerator[str, None]:
         """Answer a prompt under the mixture, piece by piece, within the lease."""
         self._check_held()
+        start = time.perf_counter()
+        count = 0
         stream = self._backend.stream(prompt, mixture=self.mixture, options=options)
+        self._streams.append(stream)
         async with aclosing(stream) as pieces:
             async for piece in pieces:
                 self._check_held()
+                count += 1
                 yield piece
+        self._streams.remove(stream)
+        await self._on_generation(count, (time.perf_counter() - start) * 1e3)
 
     async def score(self, prompt: Prompt, answers: Sequence[str]) -> list[AnswerScore]:
         """Log-likelihoods of answers under the mixture."""
         self._check_held()
         return await self._backend.score(prompt, answers, mixture=self.mixture)
 
-    def end(self) -> None:
-        """Called by the manager when the lease is given back."""
+    async def end(self) -> None:
+        """Called by the manager when the lease is given back; closes streams that were left."""
         self._held = False
+        with anyio.CancelScope(shield=True):
+            for stream in self._streams:
+                await stream.aclose()
 
     def _check_held(self) -> None:
         if not self._held:

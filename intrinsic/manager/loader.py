@@ -11,6 +11,7 @@ from intrinsic.backends import AdapterInfo, ModelBackend
 from intrinsic.errors import AdapterInUseError, AdapterNotLoadedError, CapacityError
 from intrinsic.manager.options import ManagerOptions
 from intrinsic.manager.table import SlotTable
+from intrinsic.manager.turn import Turn
 from intrinsic.registry import AdapterRegistry
 
 logger = logging.getLogger("intrinsic.manager")
@@ -37,7 +38,8 @@ class AdapterLoader:
         self._registry = registry
         self._options = options
         self._notify = notify
-        self._turn = anyio.Lock()
+        self._turn = Turn(options.wait_timeout_s)
+        self._notices: list[tuple[str, dict[str, object]]] = []
         self._released = anyio.Event()
 
     @property
@@ -54,12 +56,17 @@ class AdapterLoader:
         missing = [key for key in keys if key not in self.table]
         self.hits += len(keys) - len(missing)
         self.misses += len(missing)
-        if self.table.can_hold(keys):
+        if self.table.can_hold(keys) and not self._stale(keys):
             self.table.hold(keys)
             return
-        async with self._turn:
+        async with self._turn.taken():
             await self._bring(keys, wait=wait)
             self.table.hold(keys)
+        try:
+            await self._tell()
+        except BaseException:
+            self.release(keys)
+            raise
 
     def release(self, keys: Collection[str]) -> None:
         """Give the leases of `hold` back."""
@@ -77,7 +84,7 @@ class AdapterLoader:
 
         Raises `AdapterNotLoadedError`, or `AdapterInUseError` after `wait_timeout_s`.
         """
-        async with self._turn:
+        async with self._turn.taken():
             if key not in self.table:
                 raise AdapterNotLoadedError(
                     f"adapter {key!r} is not loaded; loaded: {', '.join(self.table) or 'none'}"
@@ -86,17 +93,21 @@ class AdapterLoader:
                 await self._drain([key])
             except CapacityError as error:
                 raise AdapterInUseError(str(error)) from None
-            with anyio.CancelScope(shield=True):
-                await self._evict(key, "unloaded")
+            await self._evict(key, "unloaded")
+        await self._tell()
 
     async def unload_if_idle(self, key: str) -> None:
         """Take an adapter off the device unless a request holds it."""
-        async with self._turn:
+        async with self._turn.taken():
             if key in self.table and not self.table[key].leases:
-                with anyio.CancelScope(shield=True):
-                    await self._evict(key, "unloaded")
+                await self._evict(key, "unloaded")
+        await self._tell()
 
     async def _bring(self, keys: Collection[str], *, wait: bool) -> None:
+        stale = self._stale(keys)
+        await self._drain(stale, wait=wait)
+        for key in stale:
+            await self._evict(key, "its files were replaced")
         newcomers = [key for key in keys if key not in self.table]
         if not newcomers:
             return
@@ -105,57 +116,92 @@ class AdapterLoader:
                 f"a mixture of {len(keys)} adapters does not fit max_loaded={self.max_loaded}; "
                 "use fewer or raise it"
             )
-        overflow = len(self.table) + len(newcomers) - self.max_loaded
-        victims = self.table.victims(overflow, keep=keys) if overflow > 0 else []
-        await self._drain(victims, wait=wait)
+        victims = await self._make_room(len(newcomers), keep=keys, wait=wait)
         try:
             with anyio.CancelScope(shield=True):
                 await self._exchange(newcomers, victims, keep=keys)
-        except BaseException:
+        finally:
             self._reopen(victims)
-            raise
         self._warn_when_nearly_full()
+
+    def _stale(self, keys: Collection[str]) -> list[str]:
+        """Loaded adapters under whose name and version other files are registered by now."""
+        return [
+            key
+            for key in keys
+            if key in self.table
+            and self._registry.knows(key)
+            and str(self._registry.get_adapter(key).path) != self.table[key].path
+        ]
 
     async def _exchange(
         self, newcomers: Collection[str], victims: Collection[str], *, keep: Collection[str]
     ) -> None:
-        """Load and check the newcomers, and only then let the victims go."""
+        """Load and check the newcomers, and only then let the victims go; else undo."""
         infos = await self._load_all(newcomers)
         try:
-            more = self._victims_for_bytes(infos, keep, victims)
-        except CapacityError:
+            for key in (*victims, *self._victims_for_bytes(infos, keep, victims)):
+                await self._evict(key, "no room")
+        except BaseException:
             await self._discard(infos)
             raise
-        for key in (*victims, *more):
-            await self._evict(key, "no room")
         for key, info in infos.items():
-            self.table.add(key, info)
+            self.table.add(key, info, str(self._registry.get_adapter(key).path))
             self._registry.mark_loaded(key)
-            await self._notify("on_adapter_loaded", adapter=key, load_ms=info.load_ms)
+            self._notices.append(("on_adapter_loaded", {"adapter": key, "load_ms": info.load_ms}))
+
+    async def _make_room(self, count: int, *, keep: Collection[str], wait: bool) -> list[str]:
+        """Choose the adapters that must go for `count` more, and let no new lease in on them.
+
+        While requests hold them this waits, and takes whichever is free first.
+        """
+        overflow = len(self.table) + count - self.max_loaded
+        if overflow <= 0:
+            return []
+        victims = self.table.victims(overflow, keep=keep)
+        with anyio.move_on_after(self._options.wait_timeout_s):
+            while self._held(victims):
+                if not wait:
+                    raise CapacityError(
+                        f"no room: {', '.join(self._held(victims))} in use by running requests"
+                    )
+                await self._wait_for_release(victims)
+                victims = self.table.victims(overflow, keep=keep)
+        if held := self._held(victims):
+            raise self._no_room(held)
+        self._close(victims)
+        return victims
 
     async def _drain(self, keys: Collection[str], *, wait: bool = True) -> None:
         """Let no new lease in on `keys` and wait for the old ones to end."""
-
-        def held() -> list[str]:
-            return [key for key in keys if self.table[key].leases]
-
-        if held() and not wait:
-            raise CapacityError(f"no room: {', '.join(held())} in use by running requests")
-        for key in keys:
-            self.table[key].draining = True
+        if self._held(keys) and not wait:
+            raise CapacityError(f"no room: {', '.join(self._held(keys))} in use by requests")
         with anyio.move_on_after(self._options.wait_timeout_s):
-            try:
-                while held():
-                    await self._released.wait()
-                return
-            except BaseException:
-                self._reopen(keys)
-                raise
-        self._reopen(keys)
-        raise CapacityError(
-            f"no room: {', '.join(held())} still in use by running requests after "
+            while self._held(keys):
+                await self._wait_for_release(keys)
+        if held := self._held(keys):
+            raise self._no_room(held)
+
+    async def _wait_for_release(self, closed: Collection[str]) -> None:
+        """Wait until some lease ends, with no new leases on `closed` meanwhile."""
+        self._close(closed)
+        try:
+            await self._released.wait()
+        finally:
+            self._reopen(closed)
+
+    def _held(self, keys: Collection[str]) -> list[str]:
+        return [key for key in keys if self.table[key].leases]
+
+    def _no_room(self, held: Collection[str]) -> CapacityError:
+        return CapacityError(
+            f"no room: {', '.join(held)} still in use by running requests after "
             f"{self._options.wait_timeout_s} s; raise max_loaded or wait_timeout_s"
         )
+
+    def _close(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self.table[key].draining = True
 
     def _reopen(self, keys: Collection[str]) -> None:
         for key in keys:
@@ -174,8 +220,15 @@ class AdapterLoader:
         return infos
 
     async def _discard(self, keys: Collection[str]) -> None:
+        """Take newcomers off again; a cancellation meanwhile does not leave one behind."""
+        cancelled: BaseException | None = None
         for key in keys:
-            await self._backend.unload_lora_adapter(key)
+            try:
+                await self._backend.unload_lora_adapter(key)
+            except anyio.get_cancelled_exc_class() as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def _victims_for_bytes(
         self, infos: dict[str, AdapterInfo], keep: Collection[str], chosen: Collection[str]
@@ -203,11 +256,28 @@ class AdapterLoader:
         return more
 
     async def _evict(self, key: str, reason: str) -> None:
-        await self._backend.unload_lora_adapter(key)
+        """Take an adapter off; the backend ends what it began, even where it is cancelled."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._backend.unload_lora_adapter(key)
+        except AdapterInUseError as error:
+            raise CapacityError(f"no room: {error}") from None
+        except anyio.get_cancelled_exc_class():
+            self._forget(key, reason)
+            raise
+        self._forget(key, reason)
+
+    def _forget(self, key: str, reason: str) -> None:
         self.table.remove(key)
         self._registry.mark_unloaded(key)
         self.evictions += reason == "no room"
-        await self._notify("on_adapter_evicted", adapter=key, reason=reason)
+        self._notices.append(("on_adapter_evicted", {"adapter": key, "reason": reason}))
+
+    async def _tell(self) -> None:
+        """Tell plugins what changed, after the turn: a hook may ask the manager for more."""
+        while self._notices:
+            hook, arguments = self._notices.pop(0)
+            await self._notify(hook, **arguments)
 
     def _warn_when_nearly_full(self) -> None:
         limit = self._options.max_bytes

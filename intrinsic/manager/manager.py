@@ -9,12 +9,11 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from intrinsic.backends import Capability, Generation, ModelBackend
+from intrinsic.backends import Capability, ModelBackend
 from intrinsic.errors import (
     AdapterNotLoadedError,
     CapabilityError,
     CapacityError,
-    IntrinsicError,
 )
 from intrinsic.events import MemoryEvent
 from intrinsic.manager.admission import admit
@@ -23,6 +22,7 @@ from intrinsic.manager.lease import Heard, Lease
 from intrinsic.manager.loader import AdapterLoader
 from intrinsic.manager.options import ManagerOptions
 from intrinsic.manager.request import What, weights_of
+from intrinsic.manager.routed import hold_what_fits, load_what_loads
 from intrinsic.manager.scaling import ScalingRegister, ScalingReport
 from intrinsic.manager.stats import ManagerStats
 from intrinsic.mixture import Mixture
@@ -76,6 +76,7 @@ class AdapterManager:
         shadow: bool = False,
         route_ms: float = 0.0,
         skipped: Sequence[Skipped] = (),
+        event_id: str = "",
     ) -> Receipt:
         """Bind a router's choice to a request and bring its adapters onto the device.
 
@@ -86,13 +87,14 @@ class AdapterManager:
         chosen, refused = self._admit(selections)
         load_ms = 0.0
         if not shadow:
-            chosen, failed = await self._load_what_loads(chosen)
+            chosen, failed = await load_what_loads(self._loader, self.registry, chosen)
             refused += failed
             load_ms = (time.perf_counter() - start) * 1e3
         start = time.perf_counter()
         weights = {} if shadow else {self._key(s.adapter): s.weight for s in chosen}
         receipt = Receipt(
             request_id=request_id or uuid.uuid4().hex,
+            event_id=event_id,
             selections=tuple(chosen),
             mixture=Mixture.of(weights),
             skipped=(*skipped, *refused),
@@ -113,9 +115,10 @@ class AdapterManager:
         """Hold a mixture: its adapters are on the device and stay until the block ends.
 
         `what` is an event that was published (its receipt counts), a receipt, a mixture, weights
-        by adapter name, selections, one adapter's name, or None for the active mixture. Raises
-        `AdapterNotFoundError`, `CapacityError` where there is no room within `wait_timeout_s`, and
-        what loading raises.
+        by adapter name, selections, one adapter's name, or None for the active mixture. Of what
+        was routed (an event, a receipt), adapters that cannot be had are left out and named in
+        `Lease.skipped`; what was asked for explicitly raises: `AdapterNotFoundError`,
+        `CapacityError` where there is no room within `wait_timeout_s`, and what loading raises.
         """
         weights = self._weights(what)
         if weights and not self.backend.supports(Capability.LORA):
@@ -125,20 +128,23 @@ class AdapterManager:
         mixture = self._effective(weights)
         await self._gate.enter(mixture)
         try:
-            await self._loader.hold(mixture.adapters)
-            lease = Lease(self.backend, mixture, self._heard(what))
+            skipped: tuple[Skipped, ...] = ()
+            if isinstance(what, Receipt | MemoryEvent):
+                mixture, skipped = await hold_what_fits(self._loader, mixture)
+            else:
+                await self._loader.hold(mixture.adapters)
+            lease = Lease(self.backend, mixture, self._heard(what), skipped)
             try:
                 yield lease
             finally:
-                lease.end()
+                await lease.end()
                 self._loader.release(mixture.adapters)
         finally:
             self._gate.leave()
 
     async def load(self, name: str, *, pin: bool = False) -> None:
         """Bring an adapter onto the device; a pinned one is never evicted."""
-        key = self._key(name)
-        await self._loader.load([key])
+        await self._load([self._key(name)])
         if pin:
             self.pin(name)
 
@@ -148,7 +154,7 @@ class AdapterManager:
         It leaves the active mixture too. Raises `AdapterNotLoadedError`, or `AdapterInUseError`
         where its requests do not end within `wait_timeout_s`; then it stays in use.
         """
-        key = self._key(name)
+        key = self._loaded_key(name)
         if key in self._fusion.adapters:
             await self.unfuse()
         await self._loader.unload(key)
@@ -156,7 +162,7 @@ class AdapterManager:
 
     def pin(self, name: str, *, pinned: bool = True) -> None:
         """Protect a loaded adapter from eviction, or no longer. Raises `AdapterNotLoadedError`."""
-        key = self._key(name)
+        key = self._loaded_key(name)
         if key not in self._loader.table:
             raise AdapterNotLoadedError(f"adapter {key!r} is not loaded; load it first")
         self._loader.table[key].pinned = pinned
@@ -168,7 +174,7 @@ class AdapterManager:
         Former adapters that are pinned or in use stay.
         """
         weights = self._weights(what)
-        await self._loader.load(tuple(weights))
+        await self._load(tuple(weights))
         former, self._active = self._active, weights
         for key in former:
             table = self._loader.table
@@ -179,7 +185,7 @@ class AdapterManager:
     async def set_active(self, what: Asked) -> Mixture:
         """Make a mixture the one that requests get which ask for nothing; {} is the base."""
         weights = self._weights(what) if what is not None else {}
-        await self._loader.load(tuple(weights))
+        await self._load(tuple(weights))
         self._active = weights
         return self._effective(weights)
 
@@ -235,22 +241,15 @@ class AdapterManager:
             merged=self._gate.merged is not None,
         )
 
-    async def _load_what_loads(
-        self, chosen: Sequence[Selection]
-    ) -> tuple[list[Selection], list[Skipped]]:
-        sound: list[Selection] = []
-        failed: list[Skipped] = []
-        for selection in chosen:
-            try:
-                await self._loader.load([self._key(selection.adapter)], wait=False)
-            except CapacityError as error:
-                logger.info("%s is loaded when its request starts: %s", selection.adapter, error)
-            except (IntrinsicError, OSError, RuntimeError) as error:
-                logger.warning("adapter %s is skipped: %s", selection.adapter, error)
-                failed.append(Skipped(selection.adapter, str(error)))
-                continue
-            sound.append(selection)
-        return sound, failed
+    async def _load(self, keys: Sequence[str]) -> None:
+        """Load adapters; merged weights give way where they alone are in the way."""
+        try:
+            await self._loader.load(keys, wait=not self._fusion.adapters)
+        except CapacityError:
+            if not self._fusion.adapters:
+                raise
+            await self._fusion.unfuse()
+            await self._loader.load(keys)
 
     def _weights(self, what: Asked) -> dict[str, float]:
         if isinstance(what, MemoryEvent):
@@ -265,8 +264,16 @@ class AdapterManager:
     def _key(self, name: str) -> str:
         return self.registry.get_adapter(name).key
 
+    def _loaded_key(self, name: str) -> str:
+        """The key of an adapter that may have left the registry while it is loaded."""
+        for key in self._loader.table:
+            if not self.registry.knows(name) and name in (key, key.rpartition("@")[0]):
+                return key
+        return self._key(name)
+
     def _receipt_of(self, event: MemoryEvent) -> Receipt | None:
-        return self.receipt(event.context.request_id or event.id)
+        receipt = self.receipt(event.context.request_id or event.id)
+        return receipt if receipt is not None and receipt.event_id in ("", event.id) else None
 
     def _remember(self, receipt: Receipt) -> None:
         self._receipts[receipt.request_id] = receipt
@@ -279,12 +286,9 @@ class AdapterManager:
             what = self._receipt_of(what)
         receipt = what if isinstance(what, Receipt) else Receipt(request_id="")
 
-        async def heard(generation: Generation) -> None:
+        async def heard(tokens: int, generate_ms: float) -> None:
             await self._notify(
-                "on_generation",
-                receipt=receipt,
-                tokens=generation.tokens,
-                generate_ms=generation.generate_ms,
+                "on_generation", receipt=receipt, tokens=tokens, generate_ms=generate_ms
             )
 
         return heard

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from intrinsic.errors import CapacityError
+from intrinsic.manager.turn import Turn
 from intrinsic.mixture import Mixture
 
 Merge = Callable[[Mixture], Awaitable[None]]
@@ -30,14 +31,16 @@ class ModeGate:
         self.running = 0
         self._restore = restore
         self._wait_timeout_s = wait_timeout_s
-        self._turn = anyio.Lock()
+        self._turn = Turn(wait_timeout_s)
+        self._merged_by: Merge | None = None
+        self._method = ""
         self._changing = False
         self._left = anyio.Event()
 
     async def enter(self, mixture: Mixture) -> None:
         """Wait until a request may run under `mixture`, and count it as running."""
         if not self._may_run(mixture):
-            async with self._turn:
+            async with self._turn.taken():
                 if not self._may_run(mixture):
                     await self._change(None)
                 self.running += 1
@@ -50,11 +53,17 @@ class ModeGate:
         self._left.set()
         self._left = anyio.Event()
 
-    async def change(self, mixture: Mixture | None, merge: Merge | None = None) -> None:
-        """Merge a mixture once all running requests have ended; None restores the base."""
-        async with self._turn:
-            if mixture != self.merged:
+    async def change(
+        self, mixture: Mixture | None, merge: Merge | None = None, method: str = ""
+    ) -> None:
+        """Merge a mixture once all running requests have ended; None restores the base.
+
+        Where merging fails, the mixture that was merged before is merged again.
+        """
+        async with self._turn.taken():
+            if mixture != self.merged or (mixture is not None and method != self._method):
                 await self._change(mixture, merge)
+                self._method = method
 
     def _may_run(self, mixture: Mixture) -> bool:
         return not self._changing and self.merged in (None, mixture)
@@ -64,13 +73,24 @@ class ModeGate:
         try:
             await self._drain()
             with anyio.CancelScope(shield=True):
-                await self._restore()
-                self.merged = None
-                if mixture is not None and merge is not None:
-                    await merge(mixture)
-                    self.merged = mixture
+                await self._exchange(mixture, merge)
         finally:
             self._changing = False
+
+    async def _exchange(self, mixture: Mixture | None, merge: Merge | None) -> None:
+        former, merged_by = self.merged, self._merged_by
+        await self._restore()
+        self.merged = None
+        if mixture is None or merge is None:
+            return
+        try:
+            await merge(mixture)
+        except BaseException:
+            if former is not None and merged_by is not None:
+                await merged_by(former)
+                self.merged = former
+            raise
+        self.merged, self._merged_by = mixture, merge
 
     async def _drain(self) -> None:
         with anyio.move_on_after(self._wait_timeout_s):

@@ -15,6 +15,7 @@ class Slot:
     """One adapter on the device. A slot that drains gives out no new leases."""
 
     info: AdapterInfo
+    path: str = ""
     leases: int = 0
     pinned: bool = False
     draining: bool = False
@@ -47,9 +48,9 @@ class SlotTable:
         """Whether all are on the device and none of them drains."""
         return all(key in self._slots and not self._slots[key].draining for key in keys)
 
-    def add(self, key: str, info: AdapterInfo) -> None:
-        """Note a loaded adapter as the most recently used."""
-        self._slots[key] = Slot(info)
+    def add(self, key: str, info: AdapterInfo, path: str = "") -> None:
+        """Note an adapter loaded from `path` as the most recently used."""
+        self._slots[key] = Slot(info, path)
 
     def remove(self, key: str) -> None:
         """Forget an adapter that left the device."""

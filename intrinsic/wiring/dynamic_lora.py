@@ -33,6 +33,7 @@ class DynamicLoraHandler:
         return await self._manager.apply(
             selections,
             request_id=event.context.request_id or event.id,
+            event_id=event.id,
             shadow=self._bus.is_shadow(event),
             route_ms=(time.perf_counter() - start) * 1e3,
             skipped=skipped,
@@ -69,8 +70,5 @@ class DynamicLoraHandler:
 
 
 def _registered(registry: AdapterRegistry, path: Path) -> str:
-    resolved = path.expanduser().resolve()
-    for entry in registry.list_adapters():
-        if entry.path.resolve() == resolved:
-            return entry.key
-    return registry.register_adapter(resolved).key
+    entry = registry.find_path(path)
+    return (entry or registry.register_adapter(path)).key

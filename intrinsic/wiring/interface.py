@@ -68,7 +68,7 @@ def setup_weight_interface(
         bus.plugins = found
     make_router = found.factory("register_routers", chosen.router, "router")
     make_embedder = found.factory("register_embedders", "sentence-transformers", "embedder")
-    ranked = make_router(make_embedder() if embedder is None else embedder)
+    ranked = make_router(make_embedder(None) if embedder is None else embedder)
     router = PluginRouter(ranked, found, top_k=chosen.top_k)
     manager = AdapterManager(backend, registry, options=chosen.manager, plugins=found)
     interface = WeightInterface(manager, router)
@@ -81,5 +81,6 @@ def _follow_kill_switch(bus: MemoryBus, manager: AdapterManager) -> None:
     def bypass(notice: Notice) -> None:
         manager.bypassed = notice.name == "suspended"
 
+    manager.bypassed = bus.suspended is not None
     bus.on("suspended", bypass)
     bus.on("resumed", bypass)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from intrinsic.card import AdapterCard
-from intrinsic.errors import HookError
+from intrinsic.errors import RoutingError
 from intrinsic.routing.router import RankingRouter, Router
 from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
 
 if TYPE_CHECKING:
     from intrinsic.plugins import PluginManager
+
+
+logger = logging.getLogger("intrinsic.wiring")
 
 
 class PluginRouter:
@@ -40,7 +44,7 @@ class PluginRouter:
             outcome = await self.plugins.call_chain(
                 "adjust_selections", "selections", chosen, query=query, context=context
             )
-            chosen = _selections(outcome.value)
+            chosen = _selections(outcome.value, "adjust_selections", chosen)[:count]
         if self.plugins.has("on_route"):
             await self.plugins.notify("on_route", query=query, selections=chosen, context=context)
         return chosen
@@ -79,13 +83,28 @@ class PluginRouter:
                 top_k=top_k,
                 context=context,
             )
-            if outcome.value is not None:
-                return _selections(outcome.value)[:top_k]
-        return await self.router.route(query, candidates=candidates, top_k=top_k, context=context)
+            answer = _selections(outcome.value, "select_adapters", None)
+            if answer is not None:
+                return answer[:top_k]
+        routed: object = await self.router.route(
+            query, candidates=candidates, top_k=top_k, context=context
+        )
+        if not _are_selections(routed):
+            raise RoutingError(f"the router answered {routed!r}; it must return Selection objects")
+        return list(routed)
 
 
-def _selections(value: object) -> list[Selection]:
-    """A plugin's answer, checked. Raises `HookError` for anything but selections."""
-    if isinstance(value, list | tuple) and all(isinstance(item, Selection) for item in value):
+_Fallback = TypeVar("_Fallback")
+
+
+def _selections(value: object, hook: str, fallback: _Fallback) -> list[Selection] | _Fallback:
+    """A plugin's answer; one that is no list of selections is logged and passed over."""
+    if _are_selections(value):
         return list(value)
-    raise HookError(f"a plugin answered {value!r}; it must return a list of Selection, or None")
+    if value is not None:
+        logger.warning("a plugin's %s answered %r, no list of Selection: passed over", hook, value)
+    return fallback
+
+
+def _are_selections(value: object) -> TypeGuard[Sequence[Selection]]:
+    return isinstance(value, list | tuple) and all(isinstance(v, Selection) for v in value)

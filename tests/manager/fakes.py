@@ -31,6 +31,7 @@ class FakeBackend:
     def __init__(self, *, broken: Sequence[str] = (), bytes_each: int = 100) -> None:
         self.broken = set(broken)
         self.bytes_each = bytes_each
+        self.stuck: set[str] = set()
         self.loaded: list[str] = []
         self.most_loaded = 0
         self.calls: list[tuple[str, object]] = []
@@ -58,9 +59,8 @@ class FakeBackend:
         return AdapterInfo(adapter_name, self.bytes_each, 2, "digest", 0.5)
 
     async def unload_lora_adapter(self, adapter_name: str) -> None:
-        for mixture in self.running:
-            if adapter_name in mixture.adapters:
-                raise AdapterInUseError(adapter_name)
+        if adapter_name in self.stuck or any(adapter_name in m.adapters for m in self.running):
+            raise AdapterInUseError(adapter_name)
         self.loaded.remove(adapter_name)
         self.calls.append(("unload", adapter_name))
 
@@ -95,8 +95,13 @@ class FakeBackend:
     async def stream(
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
     ) -> AsyncGenerator[str, None]:
-        for word in (await self.generate(prompt, mixture=mixture)).text.split():
-            yield word
+        words = (await self.generate(prompt, mixture=mixture)).text.split()
+        self.running.append(mixture)
+        try:
+            for word in words:
+                yield word
+        finally:
+            self.running.remove(mixture)
 
     async def score(
         self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE

@@ -50,6 +50,13 @@ class ByLetter:
         return fitting[:top_k]
 
 
+class Nothing:
+    """A router that answers nonsense."""
+
+    async def route(self, query: str, **others: object) -> Any:
+        return None
+
+
 class LetterPlugin:
     """Gives the router `letter`."""
 
@@ -158,6 +165,45 @@ async def test_the_kill_switch_leaves_the_base_model_until_it_is_released(tmp_pa
 
 
 @both_backends
+async def test_the_kill_switch_holds_for_a_request_that_was_routed_before(tmp_path: Path) -> None:
+    async with MemoryBus() as bus:
+        (manager, _), _, _ = wire(tmp_path, bus)
+        await bus.publish(MemoryEvent.from_text("a", request_id="r"))
+        bus.suspend("incident")
+        later = MemoryEvent.from_text("a", request_id="r")
+        await bus.publish(later)
+        async with manager.lease(later) as lease:
+            assert lease.mixture == BASE
+
+
+@both_backends
+async def test_a_kill_switch_that_was_thrown_before_the_wiring_holds(tmp_path: Path) -> None:
+    async with MemoryBus() as bus:
+        bus.suspend("incident")
+        (manager, _), _, _ = wire(tmp_path, bus)
+        await manager.set_active("a")
+        async with manager.lease() as lease:
+            assert lease.mixture == BASE
+        bus.resume()
+        async with manager.lease() as lease:
+            assert lease.adapters == ("a@1",)
+
+
+@both_backends
+async def test_a_router_that_answers_nonsense_costs_the_adapters_only(tmp_path: Path) -> None:
+    class Plugin:
+        @hookimpl(tryfirst=True)
+        def register_routers(self) -> Mapping[str, Any]:
+            return {"letter": lambda embedder: Nothing()}
+
+    async with MemoryBus() as bus:
+        wire(tmp_path, bus, Plugin())
+        receipt = await receipt_of(bus, MemoryEvent.from_text("a"))
+        assert receipt.mixture == BASE
+        assert "the router answered None" in receipt.skipped[0].why
+
+
+@both_backends
 async def test_shadow_mode_routes_records_and_applies_nothing(tmp_path: Path) -> None:
     async with MemoryBus() as bus:
         (manager, _), backend, _ = wire(tmp_path, bus)
@@ -252,8 +298,7 @@ async def test_plugins_that_fail_or_answer_nonsense_are_passed_over(tmp_path: Pa
     async with MemoryBus() as bus:
         wire(tmp_path / "2", bus, Nonsense())
         receipt = await receipt_of(bus, MemoryEvent.from_text("a"))
-        assert not receipt.mixture
-        assert "a plugin answered 'a'" in receipt.skipped[0].why
+        assert receipt.mixture == Mixture.of({"a@1": 1.0})
 
 
 @both_backends

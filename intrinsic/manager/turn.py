@@ -1,0 +1,33 @@
+"""One change at a time, with a bound on how long the next one waits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from intrinsic.errors import CapacityError
+
+
+class Turn:
+    """A fair lock. Raises `CapacityError` where it is not had within `wait_timeout_s`."""
+
+    def __init__(self, wait_timeout_s: float) -> None:
+        self._wait_timeout_s = wait_timeout_s
+        self._lock = anyio.Lock()
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Hold the lock for the length of the block."""
+        with anyio.move_on_after(self._wait_timeout_s) as scope:
+            await self._lock.acquire()
+        if scope.cancelled_caught:
+            raise CapacityError(
+                f"no room: other requests still wait for theirs after {self._wait_timeout_s} s; "
+                "raise max_loaded or wait_timeout_s"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
