@@ -59,11 +59,13 @@ class AdapterRegistry:
         known = {entry.path.resolve() for entry in self._entries.values()}
         added = []
         for path in sorted([root, *root.iterdir()]):
-            if (path / CONFIG_NAME).is_file() and path.resolve() not in known:
-                try:
+            try:
+                if (path / CONFIG_NAME).is_file() and path.resolve() not in known:
                     added.append(self.register_adapter(path))
-                except (CheckpointError, ConfigError, AdapterExistsError) as error:
-                    self.problems.append(ScanProblem(path, str(error)))
+            except (CheckpointError, ConfigError, AdapterExistsError) as error:
+                self.problems.append(ScanProblem(path, str(error)))
+            except OSError as error:
+                self.problems.append(ScanProblem(path, f"{path} cannot be read: {error}"))
         return added
 
     def register_adapter(
@@ -117,6 +119,16 @@ class AdapterRegistry:
             raise AdapterNotFoundError.of(name, {e.name for e in self._entries.values()})
         return max(versions, key=lambda entry: _order(entry.card.version))
 
+    def knows(self, name: str) -> bool:
+        """Whether there is an adapter of that name, or `name@version`."""
+        return name in self._entries or any(e.name == name for e in self._entries.values())
+
+    def find_path(self, path: Path) -> AdapterEntry | None:
+        """The adapter, of any version, whose files lie in that folder."""
+        resolved = path.expanduser().resolve()
+        found = (e for e in self._entries.values() if e.path.resolve() == resolved)
+        return next(found, None)
+
     def get_adapters_for_domain(self, domain: str) -> list[AdapterEntry]:
         """Return the adapters of a domain, by name; upper and lower case are the same."""
         return [e for e in self.list_adapters() if e.card.domain.lower() == domain.lower()]
@@ -157,4 +169,4 @@ class AdapterRegistry:
 def _order(version: str) -> list[tuple[int, int, str]]:
     """Sort versions by their numbers: 1.10 is newer than 1.9."""
     parts = re.findall(r"\d+|\D+", version)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
