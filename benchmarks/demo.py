@@ -3,8 +3,10 @@
     python -m benchmarks demo --data DIR --json
 
 Per domain on the valid split: answer loss (nats per token) of the base, of the domain's own
-adapter and of the best of all; four-choice accuracy with 95 % Wilson intervals. Over all domains:
-the router's top-1, and the share of the oracle's gain in loss that the routed mixture recovers.
+adapter and of the best of all; four-choice accuracy with 95 % Wilson intervals, by the
+log-likelihood that the question adds to an answer (`accuracy_*`) and by the plain log-likelihood
+per token (`accuracy_*_plain`). Over all domains: the router's top-1, and the share of the oracle's
+gain in loss that the routed mixture recovers.
 Everything runs through bus, router, manager and backend, as a request does.
 """
 
@@ -38,10 +40,15 @@ from intrinsic.manager.manager import Asked
 from intrinsic.training.corpus import Row, domain_rows
 from intrinsic.training.evaluate import (
     QUESTIONS_PER_DOMAIN,
+    Accuracy,
+    Question,
     Score,
+    accuracy_of,
     answer_loss,
-    four_choice_accuracy,
+    by_gain,
+    by_likelihood,
     make_questions,
+    score_questions,
 )
 
 LOSS_ROWS = 150
@@ -122,8 +129,8 @@ async def _judge(
 ) -> dict[str, Any]:
     losses = {name: await _loss(system, few, {name: 1.0}) for name in names}
     asked = make_questions(rows, questions)
-    base = await _accuracy(system, asked, {})
-    adapted = await _accuracy(system, asked, {domain: 1.0})
+    base, base_plain = await _accuracy(system, asked, {})
+    adapted, adapted_plain = await _accuracy(system, asked, {domain: 1.0})
     loss_base = await _loss(system, few, {})
     return {
         "loss_base": loss_base,
@@ -136,6 +143,8 @@ async def _judge(
         "accuracy_base_95": [base.low, base.high],
         "accuracy_adapter": adapted.share,
         "accuracy_adapter_95": [adapted.low, adapted.high],
+        "accuracy_base_plain": base_plain.share,
+        "accuracy_adapter_plain": adapted_plain.share,
         "questions": len(asked),
         "loss_rows": len(few),
     }
@@ -146,8 +155,12 @@ async def _loss(system: _System, rows: Sequence[Row], what: Asked) -> float:
     return await anyio.to_thread.run_sync(answer_loss, rows, _scorer(system, what))
 
 
-async def _accuracy(system: _System, questions: Sequence[Any], what: Asked) -> Any:  # noqa: ANN401
-    return await anyio.to_thread.run_sync(four_choice_accuracy, questions, _scorer(system, what))
+async def _accuracy(
+    system: _System, questions: Sequence[Question], what: Asked
+) -> tuple[Accuracy, Accuracy]:
+    """Four-choice accuracy by gain over an empty question, and by plain likelihood per token."""
+    scored = await anyio.to_thread.run_sync(score_questions, questions, _scorer(system, what))
+    return accuracy_of(scored, by_gain), accuracy_of(scored, by_likelihood)
 
 
 def _scorer(system: _System, what: Asked) -> Score:

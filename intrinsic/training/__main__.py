@@ -57,10 +57,14 @@ def make_adapters(options: argparse.Namespace) -> None:
             fine_tune.plan_for(domain),
             minutes=options.minutes,
             seed=options.seed,
+            contrast=options.contrast,
         )
         tokenizer = AutoTokenizer.from_pretrained(options.base)
         base = AutoModelForCausalLM.from_pretrained(options.base).float()
-        model = fine_tune.add_lora(base, plan)
+        if options.resume is None:
+            model = fine_tune.add_lora(base, plan)
+        else:
+            model = fine_tune.resume_lora(base, options.resume / domain)
         result = fine_tune.fine_tune(model, tokenizer, rows, plan, domain)
         folder = options.out / domain
         fine_tune.save_adapter(model, folder)
@@ -110,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     adapters = commands.add_parser("adapters", help="train one LoRA adapter per domain")
     adapters.add_argument("--out", type=Path, default=Path("adapters"))
     adapters.add_argument("--minutes", type=float, default=fine_tune.FineTunePlan.minutes)
+    adapters.add_argument("--contrast", type=float, default=fine_tune.FineTunePlan.contrast)
+    adapters.add_argument("--resume", type=Path, help="folder of adapters to start from")
     judged = commands.add_parser("evaluate", help="measure base and adapters on the valid split")
     judged.add_argument("--adapters", type=Path, default=Path("adapters"))
     judged.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic.training.corpus import Row
+from intrinsic.training.own_words import OWN_WORDS
 
 EXAMPLES_PER_CARD = 16
 EXAMPLE_CHARS = 300
 EXAMPLE_SEED = 5
+OWN_WORDS_PER_CARD = 8
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,19 @@ PROFILES = {
 }
 
 
-def choose_examples(rows: Sequence[Row]) -> list[str]:
-    """Seeded prompts of train rows, clipped; of code, a quarter is from the library."""
+def choose_examples(domain: str, rows: Sequence[Row]) -> list[str]:
+    """Seeded prompts of train rows, clipped, and questions in people's own words.
+
+    The rows' prompts are templates; of code, a quarter is from the library.
+    """
     draw = random.Random(EXAMPLE_SEED)
     library = [row for row in rows if row.id.startswith("stdlib-")]
     other = [row for row in rows if not row.id.startswith("stdlib-")]
     few = min(len(library), EXAMPLES_PER_CARD // 4)
     chosen = draw.sample(other, EXAMPLES_PER_CARD - few) + draw.sample(library, few)
-    return [row.prompt[:EXAMPLE_CHARS] for row in chosen]
+    asked = [line.strip() for line in OWN_WORDS[domain].strip().splitlines()]
+    own = draw.sample(asked, min(OWN_WORDS_PER_CARD, len(asked)))
+    return [row.prompt[:EXAMPLE_CHARS] for row in chosen] + own
 
 
 def write_card(folder: Path, domain: str, rows: Sequence[Row]) -> None:
@@ -83,7 +90,7 @@ def write_card(folder: Path, domain: str, rows: Sequence[Row]) -> None:
         "domain": domain,
         "description": profile.description,
         "keywords": profile.keywords.split(),
-        "examples": choose_examples(rows),
+        "examples": choose_examples(domain, rows),
     }
     lines = [f"{key} = {_toml(value)}" for key, value in fields.items()]
     (folder / "card.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -114,8 +121,7 @@ tags: [lora]
 - **Data**: {PROFILES[domain].source}. {training["rows"]} train rows; no valid row was seen.
 - **Made by**: `python -m intrinsic.training adapters --data DIR`, seed {training["seed"]}:
   {training["steps"]} steps, {training["tokens"]:,} tokens, {training["minutes"]:.1f} minutes on one
-  CPU thread. Only the answers carried loss;
-  a contrast against other rows' questions was trained beside it.
+  CPU thread. Only the answers carried loss. {training.get("note", "")}
 
 ## Results
 

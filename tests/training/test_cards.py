@@ -9,6 +9,7 @@ import pytest
 
 from intrinsic.training.cards import PROFILES, adapter_card, choose_examples, write_card
 from intrinsic.training.corpus import DOMAINS, Row
+from intrinsic.training.own_words import OWN_WORDS
 
 ROWS = [Row(f"r{n}", f'Quote "clause" {n}\nwith a \\ and é', "...") for n in range(30)]
 
@@ -19,8 +20,11 @@ def test_a_card_reads_back_as_it_was_meant(domain: str, tmp_path: Path) -> None:
     card = tomllib.loads((tmp_path / "card.toml").read_text(encoding="utf-8"))
     assert (card["name"], card["domain"], card["version"]) == (domain, domain, "1.0.0")
     assert card["keywords"] == PROFILES[domain].keywords.split()
-    assert set(card["examples"]) <= {row.prompt for row in ROWS}
-    assert 10 <= len(card["examples"]) <= 20
+    own_words = [line.strip() for line in OWN_WORDS[domain].splitlines()]
+    prompts = {row.prompt for row in ROWS}
+    assert all(text in prompts or text in own_words for text in card["examples"])
+    assert sum(text in prompts for text in card["examples"]) == 16
+    assert len(card["examples"]) == 16 + 8
 
 
 def test_keywords_are_single_lower_case_words() -> None:
@@ -32,7 +36,7 @@ def test_keywords_are_single_lower_case_words() -> None:
 
 def test_examples_of_code_come_mostly_from_described_tasks() -> None:
     library = [Row(f"stdlib-{n}", f"library {n}", "...") for n in range(300)]
-    chosen = choose_examples([*ROWS, *library])
+    chosen = choose_examples("coding", [*ROWS, *library])
     assert sum(text.startswith("library") for text in chosen) == 4
 
 
