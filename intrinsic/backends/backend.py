@@ -38,12 +38,15 @@ Prompt = str | Sequence[ChatMessage]
 
 FinishReason = Literal["stop", "length"]
 
+_COLDEST = 1e-4
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
     """How to decode. Temperature 0 is greedy; `seed` fixes what is drawn otherwise.
 
-    `stop` are strings that end the text and are not part of it. Raises `ConfigError`.
+    `stop` are strings that end the text and are not part of it. A `repetition_penalty` of None is
+    the model's own. Raises `ConfigError`.
     """
 
     max_new_tokens: int = 128
@@ -52,23 +55,49 @@ class GenerationOptions:
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
-    repetition_penalty: float = 1.0
+    repetition_penalty: float | None = None
 
     def __post_init__(self) -> None:
+        penalty, seed = self.repetition_penalty, self.seed
         limits = {
-            "max_new_tokens": (self.max_new_tokens >= 1, "1 or more"),
-            "temperature": (0.0 <= self.temperature < math.inf, "0 (greedy) or more"),
-            "top_p": (0.0 < self.top_p <= 1.0, "above 0 and at most 1"),
-            "top_k": (self.top_k >= 0, "0 (off) or more"),
-            "repetition_penalty": (0.0 < self.repetition_penalty < math.inf, "above 0"),
+            "max_new_tokens": (_is_int(self.max_new_tokens, 1), "an integer, 1 or more"),
+            "temperature": (
+                _is_number(self.temperature)
+                and (self.temperature == 0.0 or self.temperature >= _COLDEST),
+                f"0 (greedy), or a number of {_COLDEST} or more",
+            ),
+            "top_p": (
+                _is_number(self.top_p) and 0.0 < self.top_p <= 1.0,
+                "a number above 0 and at most 1",
+            ),
+            "top_k": (_is_int(self.top_k, 0), "an integer, 0 (off) or more"),
+            "seed": (
+                seed is None or (_is_int(seed, 0) and seed < 2**63),
+                "an integer from 0 to 2**63 - 1, or None",
+            ),
+            "repetition_penalty": (
+                penalty is None or (_is_number(penalty) and penalty > 0.0),
+                "a number above 0, or None for the model's own",
+            ),
             "stop": (
-                not isinstance(self.stop, str) and all(self.stop),
+                isinstance(self.stop, Sequence)
+                and not isinstance(self.stop, str)
+                and all(isinstance(text, str) and text for text in self.stop),
                 "a sequence of strings that are not empty",
             ),
         }
         for name, (valid, words) in limits.items():
             if not valid:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be {words}")
+
+
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)  # type: ignore[arg-type]
 
 
 GREEDY = GenerationOptions()

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteria,
@@ -43,9 +44,14 @@ class Job:
 def run_job(model: Any, tokenizer: Any, job: Job) -> Generation:  # noqa: ANN401
     """Run a job in this thread, under whatever mixture is active in it."""
     start = time.perf_counter()
-    text = TextStream(tokenizer, job.options.stop)
+    own = model.generation_config
+    text = TextStream(tokenizer, (*job.options.stop, *_texts(own.stop_strings)))
     streamer = _Pieces(text, job)
-    config = _generation_config(model, tokenizer, job)
+    config = _generation_config(own, tokenizer, job)
+    # `generate` fills what the config leaves open from the model's own one, which may ask for
+    # beams or several sequences; a shallow copy of the model has only this one.
+    model = copy.copy(model)
+    model.generation_config = config
     ids = torch.tensor([job.prompt_ids], device=model.device)
     with torch.no_grad():
         output = model.generate(
@@ -128,20 +134,29 @@ def _sampling(options: GenerationOptions, device: torch.device) -> LogitsProcess
     return LogitsProcessorList([*steps, _Draw(generator)])
 
 
-def _generation_config(model: Any, tokenizer: Any, job: Job) -> Any:  # noqa: ANN401
-    """The model's own settings (its end marks), with decoding as the job asks for it."""
-    config = copy.deepcopy(model.generation_config)
-    config.update(
+_KEPT = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+    "sequence_bias",
+    "no_repeat_ngram_size",
+)
+
+
+def _generation_config(own: Any, tokenizer: Any, job: Job) -> Any:  # noqa: ANN401
+    """One greedy sequence, with the model's own end marks and the tokens that it may not write."""
+    kept = {name: value for name in _KEPT if (value := getattr(own, name, None)) is not None}
+    penalty = job.options.repetition_penalty
+    if penalty is None:
+        penalty = getattr(own, "repetition_penalty", None)
+    config = GenerationConfig(
+        **kept,
         do_sample=False,
-        num_beams=1,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
-        max_length=None,
-        min_length=0,
         max_new_tokens=job.max_new_tokens,
-        repetition_penalty=job.options.repetition_penalty,
-        return_dict_in_generate=False,
+        repetition_penalty=None if penalty is None else float(penalty),
     )
     if config.eos_token_id is None:
         config.eos_token_id = tokenizer.eos_token_id
@@ -154,3 +169,7 @@ def _generation_config(model: Any, tokenizer: Any, job: Job) -> Any:  # noqa: AN
 
 def _ids(value: int | list[int] | None) -> list[int]:
     return [] if value is None else [value] if isinstance(value, int) else list(value)
+
+
+def _texts(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else [text for text in value or () if text]

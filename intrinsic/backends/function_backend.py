@@ -15,6 +15,7 @@ from intrinsic.backends.backend import (
     GenerationOptions,
     Prompt,
 )
+from intrinsic.backends.prompt_encoder import turns_of
 from intrinsic.errors import CapabilityError
 from intrinsic.mixture import BASE, Mixture
 
@@ -52,10 +53,10 @@ class FunctionBackend:
         """Ask the function. Raises `CapabilityError` for a mixture that is not the base."""
         if mixture:
             self._refuse("apply a mixture")
+        asked = " ".join(turn["content"] for turn in turns_of(prompt))
         start = time.perf_counter()
         text = await self._answer(prompt)
         spent_ms = (time.perf_counter() - start) * 1e3
-        asked = prompt if isinstance(prompt, str) else " ".join(m["content"] for m in prompt)
         return Generation(text, len(text.split()), len(asked.split()), "stop", spent_ms)
 
     async def stream(

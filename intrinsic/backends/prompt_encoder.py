@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from intrinsic.backends.backend import ChatMessage, Prompt
 from intrinsic.errors import BackendError
@@ -17,7 +18,7 @@ class PromptEncoder:
 
     def question_ids(self, prompt: Prompt) -> list[int]:
         """Ids of a prompt to answer. Raises `BackendError` for one without text."""
-        turns = _turns(prompt)
+        turns = turns_of(prompt)
         if not any(turn["content"].strip() for turn in turns):
             raise BackendError("the prompt is empty; pass some text")
         return self.prompt_ids(prompt)
@@ -27,7 +28,7 @@ class PromptEncoder:
 
         Raises `BackendError` where that leaves no ids, or where they fill the context.
         """
-        ids = self._ids(_turns(prompt))
+        ids = self._ids(turns_of(prompt))
         if not ids:
             raise BackendError("the prompt is empty; pass some text")
         if len(ids) >= self.context_tokens:
@@ -39,6 +40,7 @@ class PromptEncoder:
 
     def answer_ids(self, answer: str) -> list[int]:
         """Ids of an answer, without any end mark. Raises `BackendError` where there are none."""
+        _check_text(answer, "an answer to score")
         ids = list(self.tokenizer(answer, add_special_tokens=False)["input_ids"])
         if not ids:
             raise BackendError("an answer to score is empty; pass some text")
@@ -46,13 +48,52 @@ class PromptEncoder:
 
     def _ids(self, turns: list[ChatMessage]) -> list[int]:
         if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True
-            )
+            text = self._framed(turns)
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         text = "\n".join(turn["content"] for turn in turns)
         return list(self.tokenizer(text)["input_ids"])
 
+    def _framed(self, turns: list[ChatMessage]) -> str:
+        from jinja2 import TemplateError
 
-def _turns(prompt: Prompt) -> list[ChatMessage]:
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=True
+                )
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise BackendError(
+                f"the model's chat template refuses the prompt: {error}; change its turns"
+            ) from error
+
+
+def turns_of(prompt: Prompt) -> list[ChatMessage]:
+    """A prompt as turns. Raises `BackendError` for anything but text with a role."""
+    if isinstance(prompt, str):
+        _check_text(prompt, "the prompt")
+        return [{"role": "user", "content": prompt}]
+    if not isinstance(prompt, Sequence):
+        raise BackendError(
+            f"the prompt is {prompt!r}; pass a text, or turns with a role and a content"
+        )
+    for number, turn in enumerate(cast(Sequence[object], prompt), 1):
+        if not isinstance(turn, Mapping):
+            raise BackendError(
+                f"turn {number} of the prompt is {turn!r}; pass a role and a content"
+            )
+        for key in ("role", "content"):
+            _check_text(turn.get(key), f"the {key} of turn {number} of the prompt")
+    return [*cast(Sequence[ChatMessage], prompt)]
+
+
+def _check_text(text: object, what: str) -> None:
+    if not isinstance(text, str):
+        raise BackendError(f"{what} is {text!r}; it must be a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BackendError(
+            f"{what} is not valid Unicode: {text[error.start : error.end]!r} at position "
+            f"{error.start} is half a character; pass text that was decoded from UTF-8"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +19,12 @@ def score_answers(
     prompt_ids: Sequence[int],
     answers: Sequence[Sequence[int]],
     context_tokens: int,
+    stop: threading.Event | None = None,
 ) -> list[AnswerScore]:
     """Score `log p(answer | prompt) = Σ log p(tokenₜ | prompt, tokens before t)`, in fp32.
 
-    Raises `BackendError` where prompt and answer do not fit the context together.
+    Raises `BackendError` where prompt and answer do not fit the context together. `stop` ends the
+    work after the current batch, with the scores so far.
     """
     longest = len(prompt_ids) + max((len(answer) for answer in answers), default=0)
     if longest > context_tokens:
@@ -31,6 +34,8 @@ def score_answers(
         )
     scores: list[AnswerScore] = []
     for start in range(0, len(answers), _ANSWERS_PER_BATCH):
+        if stop is not None and stop.is_set():
+            break
         scores += _score_batch(model, prompt_ids, answers[start : start + _ANSWERS_PER_BATCH])
     return scores
 

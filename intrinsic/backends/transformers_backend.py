@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from contextvars import copy_context
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
-import anyio.from_thread
-import anyio.to_thread
 import torch
-from anyio.lowlevel import RunVar, current_token
+from anyio.lowlevel import EventLoopToken, RunVar, current_token
 from anyio.streams.memory import MemoryObjectSendStream
 
 from intrinsic.backends.backend import (
@@ -29,14 +27,15 @@ from intrinsic.backends.backend import (
     Prompt,
 )
 from intrinsic.backends.decoding import Job, run_job
+from intrinsic.backends.pretrained import load_pretrained
 from intrinsic.backends.prompt_encoder import PromptEncoder
 from intrinsic.backends.scoring import score_answers
+from intrinsic.backends.worker import acquire, call_on_loop, run_to_end, wait_to_end
 from intrinsic.engine import LoraEngine
-from intrinsic.errors import BackendError
+from intrinsic.errors import MixtureError
 from intrinsic.lora import MergeMethod, exact, read_checkpoint
 from intrinsic.mixture import BASE, Mixture
 
-_T = TypeVar("_T")
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_generation_limiter")
 _DEFAULT_CONTEXT = 2048
 
@@ -68,18 +67,8 @@ class TransformersBackend:
         `dtype` "auto" is what the weights were saved in, on CPU fp32 for half precision (which is
         slower there). Raises `BackendError` where transformers cannot load it.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        source = str(Path(model).expanduser()) if Path(model).expanduser().exists() else str(model)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise BackendError(
-                f"cannot load the model {str(model)!r}: {str(error).splitlines()[0]}; "
-                "pass a folder with config.json, weights and tokenizer, or a hub name"
-            ) from error
+        loaded, tokenizer = load_pretrained(str(model), dtype)
         if dtype == "auto" and chosen.type == "cpu":
             loaded = loaded.float()
         return cls(loaded.to(chosen), tokenizer, name=str(model))
@@ -100,7 +89,15 @@ class TransformersBackend:
     async def load_lora_adapter(
         self, adapter_path: str, adapter_name: str, scaling: float = 1.0
     ) -> AdapterInfo:
-        """Read, check and load an adapter; see `read_checkpoint` and `LoraEngine.load`."""
+        """Read, check and load an adapter; see `read_checkpoint` and `LoraEngine.load`.
+
+        Raises `MixtureError` for a scaling that is not finite. A load that asyncio cancels leaves
+        nothing on the model.
+        """
+        if not isinstance(scaling, int | float) or not math.isfinite(scaling):
+            raise MixtureError(
+                f"scaling of adapter {adapter_name!r} is {scaling!r}; it must be a finite number"
+            )
 
         def load() -> AdapterInfo:
             start = time.perf_counter()
@@ -111,29 +108,29 @@ class TransformersBackend:
                 adapter_name, loaded.bytes_used, len(loaded.layers), loaded.digest, spent_ms
             )
 
-        return await anyio.to_thread.run_sync(load)
+        return await run_to_end(load, undo=lambda: self.engine.unload(adapter_name))
 
     async def unload_lora_adapter(self, adapter_name: str) -> None:
         """Take an adapter off the model; see `LoraEngine.unload`."""
-        await anyio.to_thread.run_sync(self.engine.unload, adapter_name)
+        await run_to_end(self.engine.unload, adapter_name)
 
     async def merge(self, mixture: Mixture, method: MergeMethod | None = None) -> None:
         """Write a mixture into the weights; see `LoraEngine.merge`."""
-        await anyio.to_thread.run_sync(self.engine.merge, mixture, method or exact)
+        await run_to_end(self.engine.merge, mixture, method or exact)
 
     async def restore(self) -> None:
         """Copy the pristine weights back; see `LoraEngine.restore`."""
-        await anyio.to_thread.run_sync(self.engine.restore)
+        await run_to_end(self.engine.restore)
 
     async def fingerprint(self) -> str:
         """SHA-256 of the weights as they are."""
-        return await anyio.to_thread.run_sync(self.engine.fingerprint)
+        return await run_to_end(self.engine.fingerprint)
 
     async def generate(
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
     ) -> Generation:
         """Answer a prompt under a mixture. Cancelling ends the work after the current token."""
-        job = await anyio.to_thread.run_sync(self._job, prompt, options)
+        job = await run_to_end(self._job, prompt, options)
         running = _Running(self, job, mixture, streaming=False)
         async with aclosing(running.pieces()) as pieces:
             async for _ in pieces:
@@ -144,7 +141,7 @@ class TransformersBackend:
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
     ) -> AsyncGenerator[str, None]:
         """Answer a prompt under a mixture, piece by piece; leaving the loop early ends the work."""
-        job = await anyio.to_thread.run_sync(self._job, prompt, options)
+        job = await run_to_end(self._job, prompt, options)
         running = _Running(self, job, mixture, streaming=True)
         async with aclosing(running.pieces()) as pieces:
             async for piece in pieces:
@@ -154,17 +151,21 @@ class TransformersBackend:
     async def score(
         self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE
     ) -> list[AnswerScore]:
-        """Log-likelihoods of answers to a prompt under a mixture, in the order given."""
+        """Log-likelihoods of answers to a prompt under a mixture, in the order given.
+
+        Cancelling ends the work after the current batch of answers.
+        """
+        stop = threading.Event()
 
         def score() -> list[AnswerScore]:
             prompt_ids = self._encoder.prompt_ids(prompt)
             answer_ids = [self._encoder.answer_ids(answer) for answer in answers]
             with self.engine.activate(mixture):
                 return score_answers(
-                    self.model, prompt_ids, answer_ids, self._encoder.context_tokens
+                    self.model, prompt_ids, answer_ids, self._encoder.context_tokens, stop
                 )
 
-        return await anyio.to_thread.run_sync(score, limiter=_limiter())
+        return await run_to_end(score, limiter=_limiter(), stop=stop)
 
     def _job(self, prompt: Prompt, options: GenerationOptions) -> Job:
         ids = self._encoder.question_ids(prompt)
@@ -188,7 +189,7 @@ class _Running:
     async def pieces(self) -> AsyncGenerator[str, None]:
         """Run to the end; on leaving early, wait until the thread has let go of the model."""
         limiter = _limiter()
-        await limiter.acquire_on_behalf_of(self)
+        await acquire(limiter, self)
         ended = anyio.Event()
         # A token gives at most one piece, so that the thread never waits for a slow reader.
         send, receive = anyio.create_memory_object_stream[str](self._job.max_new_tokens + 1)
@@ -210,8 +211,7 @@ class _Running:
                     yield piece
         finally:
             self._job.cancelled.set()
-            with anyio.CancelScope(shield=True):
-                await ended.wait()
+            await wait_to_end(ended)
 
     def result(self) -> Generation:
         """What was generated, or the error that ended it."""
@@ -224,9 +224,8 @@ class _Running:
         self, send: MemoryObjectSendStream[str], end: Callable[[], None]
     ) -> threading.Thread:
         token = current_token()
-        on_loop = partial(anyio.from_thread.run_sync, token=token)
         if self._streaming:
-            self._job.emit = lambda piece: _drop_if_gone(on_loop, send, piece)
+            self._job.emit = lambda piece: self._emit(token, send, piece)
 
         def work() -> None:
             try:
@@ -237,24 +236,22 @@ class _Running:
             except BaseException as error:
                 self._error = error
             finally:
-                on_loop(end)
+                call_on_loop(token, end)
 
         context = copy_context()
         return threading.Thread(
             target=context.run, args=(work,), name="intrinsic-generate", daemon=True
         )
 
+    def _emit(self, token: EventLoopToken, send: MemoryObjectSendStream[str], piece: str) -> None:
+        """Hand a piece to the reader; one that left early is not written to."""
 
-def _drop_if_gone(
-    on_loop: Callable[..., object], send: MemoryObjectSendStream[str], piece: str
-) -> None:
-    """Hand a piece to the reader; one that left early is not written to."""
+        def put() -> None:
+            if send.statistics().open_receive_streams:
+                send.send_nowait(piece)
 
-    def put() -> None:
-        if send.statistics().open_receive_streams:
-            send.send_nowait(piece)
-
-    on_loop(put)
+        if not call_on_loop(token, put):
+            self._job.cancelled.set()
 
 
 def _limiter() -> anyio.CapacityLimiter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import aclosing
 from pathlib import Path
 
@@ -237,6 +238,32 @@ def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         TransformersBackend.from_pretrained(tmp_path)
 
 
+def test_weights_that_are_not_what_the_config_says_are_named(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    weights = tmp_path / "model.safetensors"
+    for change, words in (
+        ({"num_hidden_layers": 3}, "weights lack .* tensors"),
+        ({"intermediate_size": 64}, "weights have other shapes"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(BackendError, match=words):
+            TransformersBackend.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BackendError, match="cannot load the model"):
+        TransformersBackend.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("", "the name is empty"), ("/nowhere", "the folder does not exist")]
+)
+def test_a_model_that_is_nowhere_is_refused_without_asking_the_hub(name: str, words: str) -> None:
+    with pytest.raises(BackendError, match=words):
+        TransformersBackend.from_pretrained(name)
+
+
 def test_a_saved_model_is_loaded_in_fp32_on_cpu(tmp_path: Path) -> None:
     llama(dtype=torch.bfloat16).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
@@ -259,6 +286,15 @@ def test_it_is_a_backend_that_can_do_everything() -> None:
     "setting",
     [
         {"max_new_tokens": 0},
+        {"max_new_tokens": 1.5},
+        {"max_new_tokens": True},
+        {"temperature": "a"},
+        {"temperature": 1e-300},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"seed": "x"},
+        {"top_k": 1.0},
+        {"repetition_penalty": "a"},
         {"temperature": -1},
         {"temperature": float("nan")},
         {"top_p": 0},

@@ -1,0 +1,54 @@
+"""Models and tokenizers from a folder or the hub, through transformers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from intrinsic.errors import BackendError
+
+_WANTED = "pass a folder with config.json, weights and tokenizer, or a hub name"
+
+_MISFIT = "its weights have other shapes than config.json asks for"
+
+
+def load_pretrained(model: str, dtype: torch.dtype | str) -> tuple[Any, Any]:
+    """Load a causal model and its tokenizer. Raises `BackendError` where that fails."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = _source(model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        loaded, report = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, output_loading_info=True
+        )
+    # What transformers raises for files that are not sound depends on the file and the model.
+    except (
+        *(OSError, ValueError, LookupError, ImportError, RuntimeError),
+        *(TypeError, AttributeError, AssertionError, SafetensorError),
+    ) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        why = _MISFIT if "mismatched_sizes" in lines[0] else lines[0]
+        raise BackendError(f"cannot load the model {model!r}: {why}; {_WANTED}") from error
+    missing = sorted(report.get("missing_keys", ()))
+    if missing:
+        raise BackendError(
+            f"cannot load the model {model!r}: its weights lack {len(missing)} tensors that "
+            f"config.json asks for, {missing[0]} the first; {_WANTED}"
+        )
+    return loaded, tokenizer
+
+
+def _source(model: str) -> str:
+    path = Path(model).expanduser()
+    if not model:
+        raise BackendError(f"cannot load the model '': the name is empty; {_WANTED}")
+    if path.exists():
+        return str(path)
+    if path.is_absolute() or model.startswith((".", "~")) or model.count(os.sep) > 1:
+        raise BackendError(f"cannot load the model {model!r}: the folder does not exist; {_WANTED}")
+    return model
