@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from intrinsic.errors import ConfigError
+
+_MAX_VERSION = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +15,8 @@ class AdapterCard:
     """Name, domain and example queries of one adapter.
 
     `examples` are queries that this adapter should answer; zero to hundreds.
-    Raises `ConfigError` for a name that is empty or not printable.
+    Raises `ConfigError` for a field of another type, and for a name or a version that is empty,
+    not printable or holds the `@` that separates them.
     """
 
     name: str
@@ -23,21 +27,31 @@ class AdapterCard:
     examples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
+        if not _is_label(self.name):
             raise ConfigError(
-                f"adapter name {self.name!r} is not valid; use a name of printable characters"
+                f"adapter name {self.name!r:.80} is not valid; "
+                "use a name of printable characters without '@'"
             )
         for field_name in ("version", "domain", "description"):
             value = getattr(self, field_name)
-            if not isinstance(value, str):
+            if not _is_text(value):
                 raise ConfigError(
-                    f"{field_name} of adapter {self.name!r} is {value!r}; it must be a string"
+                    f"{field_name} of adapter {self.name!r} is {value!r:.80}; it must be a string"
                 )
+        if not _is_label(self.version) or len(self.version) > _MAX_VERSION:
+            raise ConfigError(
+                f"version of adapter {self.name!r} is {self.version!r:.80}; "
+                f"it must be 1 to {_MAX_VERSION} printable characters without '@'"
+            )
         for field_name in ("keywords", "examples"):
             value = getattr(self, field_name)
-            if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+            if (
+                isinstance(value, str)
+                or not isinstance(value, Sequence)
+                or not all(_is_text(item) for item in value)
+            ):
                 raise ConfigError(
-                    f"{field_name} of adapter {self.name!r} is {value!r}; "
+                    f"{field_name} of adapter {self.name!r} is {value!r:.80}; "
                     "it must be a list of strings"
                 )
             object.__setattr__(self, field_name, tuple(value))
@@ -52,3 +66,14 @@ class AdapterCard:
         """The card as one text for an encoder: `domain: description`."""
         parts = [part for part in (self.domain, self.description) if part]
         return ": ".join(parts) or self.name
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is a string that an encoder can read: a lone surrogate has no UTF-8."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _is_label(value: object) -> bool:
+    return (
+        isinstance(value, str) and bool(value.strip()) and value.isprintable() and "@" not in value
+    )

@@ -105,7 +105,19 @@ def test_selections_refuse_nonsense() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"name": ""}, {"name": "a\nb"}, {"version": 1}, {"examples": "x"}, {"keywords": [1]}]
+    "fields",
+    [
+        {"name": ""},
+        {"name": "a\nb"},
+        {"name": "a@1"},
+        {"version": 1},
+        {"version": "1@2"},
+        {"version": "9" * 65},
+        {"examples": "x"},
+        {"examples": None},
+        {"keywords": [1]},
+        {"description": "\ud800"},
+    ],
 )
 def test_cards_refuse_nonsense(fields: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

@@ -24,6 +24,8 @@ from intrinsic.engine.bank import FactorBank
 from intrinsic.errors import IncompatibleAdapterError, MixtureError
 from intrinsic.lora import Factors
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 class SideCar:
     """LoRA beside one `nn.Linear` or transformers `Conv1D`.
@@ -145,9 +147,9 @@ def _weight_of(name: str, layer: nn.Module) -> nn.Parameter:
         )
     weight: Any = layer.weight
     assert isinstance(weight, nn.Parameter)
-    if not weight.is_floating_point() or weight.dim() != 2:
+    if weight.dtype not in _DTYPES or weight.dim() != 2:
         raise IncompatibleAdapterError(
             f"{name} holds {weight.dtype} of shape {tuple(weight.shape)}: "
-            "quantised bases are not supported"
+            "quantised bases are not supported; use a matrix of fp16, bf16, fp32 or fp64"
         )
     return weight

@@ -18,9 +18,11 @@ from intrinsic.lora.config import CONFIG_NAME, LoraConfig, read_config
 WEIGHTS_NAME = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
+_MAX_KEY = 256
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SPECIAL_TENSORS = {
+    ".base_layer.": "a copy of the base layer (left out by save_embedding_layers=False)",
     "lora_embedding_": "LoRA on embeddings",
     "lora_magnitude_vector": "DoRA",
     ".lora_A.bias": "lora_bias",
@@ -106,6 +108,11 @@ def _paired(
 ) -> dict[str, dict[str, tuple[str, torch.Tensor]]]:
     pairs: dict[str, dict[str, tuple[str, torch.Tensor]]] = {}
     for key, tensor in tensors.items():
+        if len(key) > _MAX_KEY:
+            raise CheckpointError(
+                f"{path}: tensor '{key[:60]}...' has a name of {len(key)} characters; "
+                f"{_MAX_KEY} are allowed"
+            )
         found = _FACTOR.match(key.removeprefix(_PREFIX))
         if found is None:
             raise _unplaced(key, path)

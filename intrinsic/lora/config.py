@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from intrinsic.errors import CheckpointError, UnsupportedAdapterError
 
 CONFIG_NAME = "adapter_config.json"
 
+_PARSER: Any = re._parser  # type: ignore[attr-defined]
 _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 
 _REFUSED_IF_SET = {
@@ -34,6 +36,15 @@ _REFUSED_IF_SET = {
     "megatron_config": "Megatron layers",
 }
 """Settings of PEFT that change more than `W + s B A`, and what to call them."""
+
+_MAX_RANK = 2**20
+_MAX_PATTERN = 512
+_MAX_PATHS, _MAX_SPANS, _NAME_LENGTH = 2**24, 4, 64
+"""A pattern may have so many ways through a name of this length, and unbounded repeats in a row."""
+
+_BY_NAME = r"(.*\.)?({})$"
+_BY_LAYER = r"(?:^|.*?\.){}\.(?P<index>\d+)\."
+"""How PEFT wraps a pattern of ranks or alphas, and one of layers, before it matches."""
 
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` whose adapters only make sense on a base that was changed too."""
@@ -83,9 +94,10 @@ class LoraConfig:
         if not self.layers_to_transform:
             return True
         for pattern in self.layers_pattern:
-            found = re.match(rf"(?:^|.*?\.){pattern}\.(?P<index>\d+)\.", module)
+            found = re.match(_BY_LAYER.format(pattern), module)
             if found:
-                return int(found["index"]) in self.layers_to_transform
+                index = found["index"]  # None where an alternative of the pattern matched alone
+                return index is not None and int(index) in self.layers_to_transform
         found = None if self.layers_pattern else _LAYER_INDEX.match(module)
         return found is not None and int(found["index"]) in self.layers_to_transform
 
@@ -97,6 +109,13 @@ def read_config(folder: Path) -> LoraConfig:
     it asks for something that `W + s B A` cannot express.
     """
     path = folder / CONFIG_NAME
+    try:
+        return _read(folder, path)
+    except RecursionError:
+        raise CheckpointError(f"{path} is nested too deeply to be read") from None
+
+
+def _read(folder: Path, path: Path) -> LoraConfig:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -123,7 +142,7 @@ def _refuse_special_kinds(raw: dict[str, Any], path: Path) -> None:
             f"{path}: bias is {raw['bias']!r}: trained biases are not supported; train with 'none'"
         )
     init = raw.get("init_lora_weights")
-    if isinstance(init, str) and init.startswith(_CHANGES_BASE):
+    if isinstance(init, str) and init.lower().startswith(_CHANGES_BASE):
         raise UnsupportedAdapterError(
             f"{path}: init_lora_weights is {init!r}, which changed the base weights in training; "
             "convert the adapter with PEFT's path_initial_model_for_weight_conversion"
@@ -135,28 +154,31 @@ def _refuse_special_kinds(raw: dict[str, Any], path: Path) -> None:
 
 def _parse(raw: dict[str, Any], path: Path) -> LoraConfig:
     rank_pattern = _pattern(raw, "rank_pattern", path)
-    for key, rank in {"r": raw.get("r"), **rank_pattern}.items():
-        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-            raise CheckpointError(f"{path}: rank of {key!r} is {rank!r}; it must be 1 or more")
+    for key, rank in [("r", raw.get("r")), *rank_pattern.items()]:
+        if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= _MAX_RANK:
+            raise CheckpointError(
+                f"{path}: rank of {key!r} is {_short(rank)}; it must be 1 to {_MAX_RANK}"
+            )
     alpha_pattern = _pattern(raw, "alpha_pattern", path)
-    for key, alpha in {"lora_alpha": raw.get("lora_alpha"), **alpha_pattern}.items():
-        if (
-            isinstance(alpha, bool)
-            or not isinstance(alpha, int | float)
-            or not math.isfinite(alpha)
-        ):
-            raise CheckpointError(f"{path}: alpha of {key!r} is {alpha!r}; it must be a number")
+    for key, alpha in [("lora_alpha", raw.get("lora_alpha")), *alpha_pattern.items()]:
+        if not _is_finite(alpha):
+            raise CheckpointError(
+                f"{path}: alpha of {key!r} is {_short(alpha)}; it must be a finite number"
+            )
+    use_rslora = raw.get("use_rslora") or False
+    if not isinstance(use_rslora, bool):
+        raise CheckpointError(f"{path}: use_rslora is {_short(use_rslora)}; it must be a boolean")
     known = {*_REFUSED_IF_SET, *LoraConfig.__dataclass_fields__, "lora_alpha", "peft_type"}
     return LoraConfig(
         r=raw["r"],
         alpha=float(raw["lora_alpha"]),
-        use_rslora=bool(raw.get("use_rslora", False)),
+        use_rslora=use_rslora,
         rank_pattern=rank_pattern,
         alpha_pattern=alpha_pattern,
         target_modules=_modules(raw, "target_modules", path),
         exclude_modules=_modules(raw, "exclude_modules", path),
         layers_to_transform=_layers(raw.get("layers_to_transform"), path),
-        layers_pattern=_as_tuple(raw.get("layers_pattern")),
+        layers_pattern=_layer_names(raw.get("layers_pattern"), path),
         base_model=str(raw.get("base_model_name_or_path") or ""),
         extra={key: value for key, value in raw.items() if key not in known},
     )
@@ -165,30 +187,22 @@ def _parse(raw: dict[str, Any], path: Path) -> LoraConfig:
 def _pattern(raw: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     value = raw.get(key) or {}
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: {key} is {value!r}; it must map module names to numbers")
+        raise CheckpointError(
+            f"{path}: {key} is {_short(value)}; it must map module names to numbers"
+        )
     for name in value:
-        try:
-            re.compile(name)
-        except re.error as error:
-            raise CheckpointError(
-                f"{path}: {key} has {name!r}, no valid pattern: {error}"
-            ) from None
+        _check_pattern(name, _BY_NAME, f"{path}: {key}")
     return value
 
 
 def _modules(raw: dict[str, Any], key: str, path: Path) -> str | tuple[str, ...]:
     value = raw.get(key) or ()
     if isinstance(value, str):
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise CheckpointError(
-                f"{path}: {key} is {value!r}, no valid pattern: {error}"
-            ) from None
+        _check_pattern(value, "{}", f"{path}: {key}")
         return value
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise CheckpointError(
-            f"{path}: {key} is {value!r}; it must be a string or a list of strings"
+            f"{path}: {key} is {_short(value)}; it must be a string or a list of strings"
         )
     return tuple(value)
 
@@ -196,17 +210,102 @@ def _modules(raw: dict[str, Any], key: str, path: Path) -> str | tuple[str, ...]
 def _layers(value: object, path: Path) -> tuple[int, ...]:
     items = [value] if isinstance(value, int) else value or []
     if not isinstance(items, list) or not all(isinstance(item, int) for item in items):
-        raise CheckpointError(f"{path}: layers_to_transform is {value!r}; it must be layer numbers")
+        raise CheckpointError(
+            f"{path}: layers_to_transform is {_short(value)}; it must be layer numbers"
+        )
     return tuple(items)
 
 
-def _as_tuple(value: str | list[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
+def _layer_names(value: object, path: Path) -> tuple[str, ...]:
+    items = [value] if isinstance(value, str) and value else value or []
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise CheckpointError(
+            f"{path}: layers_pattern is {_short(value)}; it must be a string or a list of strings"
+        )
+    for item in items:
+        _check_pattern(item, _BY_LAYER, f"{path}: layers_pattern")
+    return tuple(items)
+
+
+def _check_pattern(pattern: str, wrap: str, setting: str) -> None:
+    """Refuse what `re` cannot compile as PEFT wraps it, and what could match for hours."""
+    if len(pattern) > _MAX_PATTERN:
+        raise CheckpointError(
+            f"{setting} has {_short(pattern)} of {len(pattern)} characters; "
+            f"a pattern may have {_MAX_PATTERN}"
+        )
+    try:
+        re.compile(pattern)
+        re.compile(wrap.format(pattern))
+        spans, choices = _paths(_PARSER.parse(wrap.format(pattern)))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{setting} has {pattern!r}, no valid pattern: {error}") from None
+    # Ranks and alphas are matched to the file's own names, which may be long and hostile too.
+    most = _MAX_PATHS >> 4 if wrap == _BY_NAME else _MAX_PATHS
+    if spans > _MAX_SPANS or choices * _NAME_LENGTH**spans / math.factorial(int(spans)) > most:
+        raise CheckpointError(
+            f"{setting} has {pattern!r}, which could take hours to match; "
+            "use fewer repeats, and none inside another"
+        )
+
+
+def _paths(tree: Iterable[tuple[Any, Any]]) -> tuple[float, float]:
+    """Bound how often `re` may backtrack: unbounded repeats on one path, times other choices.
+
+    The repeats are infinite where a repeat holds another, or alternatives that overlap.
+    """
+    spans, choices = 0.0, 1.0
+    for op, value in tree:
+        more = (0.0, 1.0)
+        if "REPEAT" in str(op):
+            more = _repeated(*value)
+        elif str(op) == "BRANCH":
+            more = _branched(value[1])
+        elif isinstance(value, tuple | _PARSER.SubPattern):  # groups, lookarounds, conditions
+            inner = value if isinstance(value, tuple) else (value,)
+            more = _branched([part for part in inner if isinstance(part, _PARSER.SubPattern)])
+        spans, choices = spans + more[0], min(choices * more[1], 1e30)
+    return spans, choices
+
+
+def _repeated(low: int, high: int, body: Iterable[tuple[Any, Any]]) -> tuple[float, float]:
+    spans, choices = _paths(body)
+    if high <= 1:
+        return spans, choices + (low != high)
+    if spans or choices > 1:
+        return math.inf, choices
+    count = high - low + 1
+    return (0.0, float(count)) if count < _NAME_LENGTH else (1.0, 1.0)
+
+
+def _branched(branches: list[Any]) -> tuple[float, float]:
+    """Alternatives that begin with different letters cannot both match at one place."""
+    found = [_paths(branch) for branch in branches]
+    firsts: Counter[str] = Counter()
+    for branch, (_, choices) in zip(branches, found, strict=True):
+        op, value = branch[0] if len(branch) else ("", 0)
+        letter = chr(value).lower() if str(op) == "LITERAL" and value < 128 else ""
+        firsts[letter] += int(choices)
+    anywhere = firsts.pop("", 0)
+    most = anywhere + max(firsts.values(), default=0)
+    return max((s for s, _ in found), default=0.0), float(max(most, 1))
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return False
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _by_pattern(patterns: Mapping[str, Any], module: str, default: float) -> float:
     for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if re.match(_BY_NAME.format(pattern), module):
             return float(value)
     return default
 

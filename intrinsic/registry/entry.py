@@ -39,12 +39,21 @@ def read_entry(folder: Path) -> AdapterEntry:
     """Read config and card of an adapter's folder.
 
     The card is `card.toml` or `card.json` beside the config, or extra keys of the config itself;
-    what none of them says is left empty, and the name is the folder's. Raises `CheckpointError`
-    or `ConfigError` naming the file.
+    what none of them says, or says with null, is left empty, and the name is the folder's. Raises
+    `CheckpointError` or `ConfigError` naming the file.
     """
+    try:
+        return _read(folder)
+    except RecursionError:
+        raise CheckpointError(
+            f"{CONFIG_NAME} or the card in {folder} is nested too deeply to be read"
+        ) from None
+
+
+def _read(folder: Path) -> AdapterEntry:
     config = _read_json(folder / CONFIG_NAME)
-    fields: dict[str, object] = {key: config[key] for key in CARD_FIELDS if key in config}
-    fields.update(_read_card(folder))
+    said = [{key: config[key] for key in CARD_FIELDS if key in config}, _read_card(folder)]
+    fields = {key: value for part in said for key, value in part.items() if value is not None}
     fields.setdefault("name", folder.name)
     if unknown := sorted(set(fields) - set(CARD_FIELDS)):
         raise ConfigError(
@@ -64,11 +73,12 @@ def with_fields(entry: AdapterEntry, fields: Mapping[str, object]) -> AdapterEnt
 
 def _read_card(folder: Path) -> dict[str, object]:
     toml = folder / "card.toml"
-    if toml.exists():
-        try:
-            return tomllib.loads(toml.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{toml} cannot be read as TOML: {error}") from None
+    try:
+        return tomllib.loads(toml.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{toml} cannot be read as TOML: {error}") from None
     path = folder / "card.json"
     return _read_json(path) if path.exists() else {}
 

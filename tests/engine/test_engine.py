@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from intrinsic.engine import LoraEngine
+from intrinsic.engine.fingerprint import fingerprint
 from intrinsic.errors import (
     AdapterExistsError,
     AdapterInUseError,
@@ -332,13 +333,31 @@ def test_layers_that_are_not_linear_are_refused(tmp_path: Path) -> None:
         LoraEngine(llama()).load(read_checkpoint(write_files(tmp_path, tensors)), "a")
 
 
-def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+def test_quantised_weights_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
     model = llama()
     layer = model.model.layers[0].self_attn.q_proj
-    layer.weight = torch.nn.Parameter(torch.ones(32, 32, dtype=torch.int8), requires_grad=False)
+    layer.weight = torch.nn.Parameter(torch.ones(32, 32).to(dtype), requires_grad=False)
     tensors = {k: t for k, t in factors_for(model, ["q_proj"]).items() if "layers.0" in k}
-    with pytest.raises(IncompatibleAdapterError, match="quantised"):
+    with pytest.raises(IncompatibleAdapterError, match=rf"{dtype}.*quantised"):
         LoraEngine(model).load(read_checkpoint(write_files(tmp_path, tensors)), "a")
+
+
+def test_the_fingerprint_sees_every_parameter_and_buffer() -> None:
+    model = llama(tied=True)
+    model.register_buffer("empty", torch.ones(2, 0))
+    tensors = [*model.parameters(), *model.buffers()]
+    names = set(model.state_dict())
+    assert any(name not in names for name, _ in model.named_buffers())
+    before = fingerprint(model)
+    for tensor in tensors:
+        kept = tensor.detach().clone()
+        with torch.no_grad():
+            tensor.view(-1)[-1:] += 1
+        assert (fingerprint(model) != before) == (tensor.numel() > 0)
+        with torch.no_grad():
+            tensor.copy_(kept)
+    assert fingerprint(model) == before
 
 
 def test_merging_a_tied_head_is_refused_and_its_side_car_is_exact(tmp_path: Path) -> None:

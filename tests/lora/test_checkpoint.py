@@ -186,6 +186,19 @@ def test_special_tensors_are_refused_even_where_the_config_hides_them(
         {"target_modules": 3},
         {"target_modules": "("},
         {"layers_to_transform": ["first"]},
+        {"layers_to_transform": [0], "layers_pattern": 5},
+        {"layers_to_transform": [0], "layers_pattern": [1]},
+        {"layers_to_transform": [0], "layers_pattern": "("},
+        {"layers_to_transform": [0], "layers_pattern": "(?P<index>h)"},
+        {"r": None, "rank_pattern": {"r": 4}},
+        {"r": 10**400},
+        {"rank_pattern": {"(?i)Q_PROJ": 4}},
+        {"rank_pattern": {"q{99999999999}": 4}},
+        {"lora_alpha": float("nan"), "alpha_pattern": {"lora_alpha": 4}},
+        {"lora_alpha": "8", "alpha_pattern": {"lora_alpha": 4}},
+        {"lora_alpha": 10**400},
+        {"alpha_pattern": {"q_proj": 10**400}},
+        {"use_rslora": "false"},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(
@@ -203,6 +216,21 @@ def test_a_config_that_is_no_json_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps([1]))
     with pytest.raises(CheckpointError, match="not an object"):
         read_checkpoint(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("[" * 200_000)
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json is nested too deeply"):
+        read_checkpoint(tmp_path)
+
+
+def test_the_head_that_peft_saves_beside_its_adapter_is_named(tmp_path: Path) -> None:
+    tensors = pair() | {"base_model.model.lm_head.base_layer.weight": torch.ones(3, 3)}
+    with pytest.raises(UnsupportedAdapterError, match=r"lm_head.*a copy of the base layer"):
+        read_checkpoint(write_files(tmp_path, tensors))
+
+
+def test_a_tensor_with_an_endless_name_is_refused(tmp_path: Path) -> None:
+    tensors = {f"{'a.' * 200}lora_A.weight": torch.ones(4, 32)}
+    with pytest.raises(CheckpointError, match="a name of 413 characters; 256 are allowed"):
+        read_checkpoint(write_files(tmp_path, tensors))
 
 
 def test_factors_of_half_precision_are_kept_as_they_are(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -163,3 +164,67 @@ def test_extra_keys_of_the_config_may_be_a_card(tmp_path: Path) -> None:
     config = json.loads((path / "adapter_config.json").read_text())
     assert config["domain"] == "law"
     assert AdapterRegistry().register_adapter(path).card.examples == ("draft a clause",)
+
+
+def test_null_in_a_card_is_as_if_it_were_absent(tmp_path: Path) -> None:
+    adapter(tmp_path / "card", dict.fromkeys(CARD), domain="law")
+    adapter(tmp_path / "config", **dict.fromkeys(CARD))
+    registry = AdapterRegistry.from_folder(tmp_path)
+    assert [entry.key for entry in registry.list_adapters()] == ["card@1", "config@1"]
+    assert registry.get_adapter("card").card.domain == "law"
+    assert registry.problems == []
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ({"keywords": {"a": 1}}, "keywords of adapter 'bad'"),
+        ({"examples": ["\ud800"]}, "examples of adapter 'bad'"),
+        ({"version": "9" * 5000}, "version of adapter 'bad'.*1 to 64 printable characters"),
+        ({"version": ""}, "version of adapter 'bad' is ''"),
+        ({"version": "1@2"}, "version of adapter 'bad' is '1@2'.*without '@'"),
+        ({"name": "good@1"}, "adapter name 'good@1' is not valid.*without '@'"),
+    ],
+)
+def test_a_bad_card_is_a_problem_and_stops_no_other(
+    tmp_path: Path, card: Mapping[str, object], words: str
+) -> None:
+    adapter(tmp_path / "bad", card)
+    adapter(tmp_path / "good")
+    registry = AdapterRegistry.from_folder(tmp_path)
+    assert [entry.key for entry in registry.list_adapters()] == ["good@1"]
+    assert re.search(words, registry.problems[0].why)
+    assert len(registry.problems[0].why) < 250
+
+
+def test_files_that_cannot_be_read_are_problems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter(tmp_path / "good")
+    (adapter(tmp_path / "deep") / "adapter_config.json").write_text("[" * 200_000)
+    toml(tmp_path / "deep toml", "name = " + "[" * 5_000)
+    (adapter(tmp_path / "folder") / "card.toml").mkdir()
+    locked = adapter(tmp_path / "locked") / "adapter_config.json"
+    is_file = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    registry = AdapterRegistry.from_folder(tmp_path)
+    assert [entry.name for entry in registry.list_adapters()] == ["good"]
+    why = {problem.path.name: problem.why for problem in registry.problems}
+    assert "nested too deeply" in why["deep"]
+    assert "nested too deeply" in why["deep toml"]
+    assert "cannot be read as TOML" in why["folder"]
+    assert "Permission denied" in why["locked"]
+
+
+def test_versions_with_digits_that_are_no_numbers_are_in_order_too(tmp_path: Path) -> None:
+    registry = AdapterRegistry()
+    for version in ("1", "1²", "²"):
+        registry.register_adapter(adapter(tmp_path / version), name="sql", version=version)
+    assert registry.get_adapter("sql").key == "sql@1²"
+    assert registry.get_adapter("sql@²").card.version == "²"
