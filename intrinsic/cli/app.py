@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,8 @@ from typing import Annotated
 import anyio
 import typer
 
-from intrinsic.errors import IntrinsicError
+from intrinsic.cli.ending import run_command
+from intrinsic.cli.output import replace_what_cannot_be_written, tell
 
 app = typer.Typer(
     name="intrinsic",
@@ -101,22 +103,26 @@ def plugins(folders: PluginsDir = None, json: Json = False) -> None:
 
 def main() -> None:
     """Entry point of the command; an error of ours is one sentence and exit code 1."""
+    replace_what_cannot_be_written()
+    _register_commands()
+    sys.exit(run_command(app))
+
+
+def _register_commands() -> None:
     from intrinsic.plugins import PluginManager
 
     commands = PluginManager.with_builtins()
     commands.load_entry_points()
-    commands.call_sync("register_commands", app=app)
+    logger = logging.getLogger("intrinsic.plugins")
+    logger.addFilter(_without_tracebacks)
     try:
-        app()
-    except* IntrinsicError as group:
-        for error in _leaves(group):
-            print(f"intrinsic: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        outcome = commands.call_sync("register_commands", app=app)
+    finally:
+        logger.removeFilter(_without_tracebacks)
+    for error in outcome.errors:
+        tell(f"intrinsic: {error}")
 
 
-def _leaves(group: BaseExceptionGroup[IntrinsicError]) -> list[BaseException]:
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
+def _without_tracebacks(record: logging.LogRecord) -> bool:
+    """Failed plugins are told in a line each, unless somebody asked for the log."""
+    return logging.getLogger().hasHandlers()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
 from intrinsic.backends import GenerationOptions
-from intrinsic.cli.output import print_json
+from intrinsic.cli.output import print_json, tell, write
 from intrinsic.cli.session import Session, SessionOptions, open_session
+from intrinsic.errors import ConfigError
 from intrinsic.events import MemoryEvent
 from intrinsic.receipt import Receipt
 from intrinsic.selection import Selection
@@ -15,13 +16,22 @@ from intrinsic.selection import Selection
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask, and how to decode the answer."""
+    """What to ask, and how to decode the answer. Raises `ConfigError` for what is no text."""
 
     text: str
     decoding: GenerationOptions
     adapt: bool = True
     shadow: bool = False
     explain: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            self.text.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"the question is not valid UTF-8 at position {error.start}; "
+                "check the encoding of the terminal or of the file that it comes from"
+            ) from error
 
 
 async def run_ask(question: Question, options: SessionOptions, as_json: bool) -> None:
@@ -32,15 +42,18 @@ async def run_ask(question: Question, options: SessionOptions, as_json: bool) ->
         if not as_json:
             _tell(receipt, ranking, question)
         parts: list[str] = []
-        async with session.manager.lease(event if question.adapt else {}) as lease:
-            async for piece in lease.stream(question.text, question.decoding):
+        async with (
+            session.manager.lease(event if question.adapt else {}) as lease,
+            aclosing(lease.stream(question.text, question.decoding)) as pieces,
+        ):
+            async for piece in pieces:
                 parts.append(piece)
                 if not as_json:
-                    print(piece, end="", flush=True)  # noqa: T201
+                    write(piece, end="")
         if as_json:
             print_json(_answer("".join(parts), receipt, ranking, question))
         else:
-            print()  # noqa: T201
+            write("")
 
 
 async def _route(
@@ -55,7 +68,7 @@ async def _route(
     session.bus.set_shadow(question.shadow)
     report = await session.bus.publish(event)
     for error in report.errors:
-        print(f"intrinsic: {error}", file=sys.stderr)  # noqa: T201
+        tell(f"intrinsic: {error}")
     return session.manager.receipt(event.id), ranking
 
 
@@ -74,7 +87,7 @@ def _tell(receipt: Receipt | None, ranking: list[Selection], question: Question)
         lines += [f"skipped {skipped.what}: {skipped.why}" for skipped in receipt.skipped]
         if receipt.shadow:
             lines.append("shadow mode: the base model answers")
-    print("\n".join(lines), file=sys.stderr)  # noqa: T201
+    tell("\n".join(lines))
 
 
 def _answer(

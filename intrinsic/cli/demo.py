@@ -7,12 +7,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from intrinsic.backends import GenerationOptions
 from intrinsic.cli.demo_page import print_end, print_start, print_step
-from intrinsic.cli.output import print_json
+from intrinsic.cli.output import OurConsole, print_json
 from intrinsic.cli.session import Session, SessionOptions, loading, open_session
+from intrinsic.errors import BackendError, RoutingError
 from intrinsic.events import MemoryEvent
 from intrinsic.receipt import Receipt
 from intrinsic.selection import Selection
@@ -24,10 +23,14 @@ _DECODING = GenerationOptions(max_new_tokens=60, repetition_penalty=1.15)
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a model wrote, and the log-likelihood (nats) that it gives the reference answer."""
+    """What a model wrote, and the log-likelihood (nats) that it gives the reference answer.
+
+    `switch_ms` is the time from asking for the mixture to having it in hand, in milliseconds.
+    """
 
     text: str
     log_likelihood: float
+    switch_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ async def run_demo(as_json: bool) -> None:
     async with open_session(SessionOptions()) as session:
         before = await session.backend.fingerprint()
         if not as_json:
-            print_start(session, Console())
+            print_start(session, OurConsole())
         steps = []
         for number, question in enumerate(questions, 1):
             with loading("", (f"question {number} of {len(questions)}",)) as done:
@@ -58,25 +61,26 @@ async def run_demo(as_json: bool) -> None:
                 done()
             steps.append(step)
             if not as_json:
-                print_step(step, number, Console())
+                print_step(step, number, OurConsole())
         identical = await session.backend.fingerprint() == before
         seconds = time.perf_counter() - start
         if as_json:
             print_json(_summary(session, steps, before, identical, seconds))
         else:
-            print_end(before, identical, seconds, Console())
+            print_end(before, identical, seconds, OurConsole())
     if not identical:
-        raise SystemExit("intrinsic: the base weights have changed; please report this")
+        raise BackendError("the base weights have changed; please report this")
 
 
 async def _answer(session: Session, question: str, reference: str) -> Step:
-    cards = [entry.card for entry in session.registry.list_adapters()]
-    candidates = await session.router.rank(question, candidates=cards)
     event = MemoryEvent.from_text(question)
+    # First the event: ranking for display embeds the question and would make routing look free.
     report = await session.bus.publish(event)
     receipt = report.value
     if not isinstance(receipt, Receipt):
-        raise SystemExit(f"intrinsic: the event was not answered: {report.errors}")
+        raise RoutingError(f"the event was not answered: {report.errors}")
+    cards = [entry.card for entry in session.registry.list_adapters()]
+    candidates = await session.router.rank(question, candidates=cards)
     return Step(
         question=question,
         reference=reference,
@@ -91,10 +95,12 @@ async def _answer(session: Session, question: str, reference: str) -> Step:
 async def _answers(
     session: Session, event: MemoryEvent | None, question: str, reference: str
 ) -> Answers:
+    asked = time.perf_counter()
     async with session.manager.lease(event or {}) as lease:
+        switch_ms = (time.perf_counter() - asked) * 1e3
         generation = await lease.generate(question, _DECODING)
         (score,) = await lease.score(question, [reference])
-    return Answers(generation.text.strip(), score.log_likelihood)
+    return Answers(generation.text.strip(), score.log_likelihood, switch_ms)
 
 
 def _summary(
@@ -112,7 +118,7 @@ def _summary(
                 "skipped": [asdict(skipped) for skipped in step.receipt.skipped],
                 "route_ms": step.receipt.route_ms,
                 "load_ms": step.receipt.load_ms,
-                "switch_ms": step.receipt.switch_ms,
+                "switch_ms": step.adapted.switch_ms,
                 "answer_base": step.base.text,
                 "answer_adapted": step.adapted.text,
                 "reference": step.reference,

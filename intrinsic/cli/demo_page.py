@@ -61,7 +61,7 @@ def _lines(step: Step, number: int) -> list[tuple[str, str]]:
         (
             "cost",
             f"routing {receipt.route_ms:.2f} ms, loading {receipt.load_ms:.2f} ms, "
-            f"switching {receipt.switch_ms:.3f} ms",
+            f"switching {step.adapted.switch_ms:.3f} ms",
         ),
         ("base", _one_line(step.base.text)),
         ("adapted", _one_line(step.adapted.text)),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from intrinsic.cli.output import print_json, print_table
+from intrinsic.cli.output import print_json, print_table, tell
 from intrinsic.wiring import make_plugins
 
 
@@ -13,7 +12,7 @@ def print_plugins(folders: tuple[Path, ...], *, as_json: bool) -> None:
     """Print all plugins, and on standard error those that could not be loaded."""
     found = make_plugins(folders)
     for problem in found.problems:
-        print(f"intrinsic: {problem}", file=sys.stderr)  # noqa: T201
+        tell(f"intrinsic: {problem}")
     infos = found.list_plugins()
     if as_json:
         print_json([info._asdict() for info in infos])

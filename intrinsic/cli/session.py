@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from intrinsic.backends import ModelBackend
 from intrinsic.bundled import adapters_path, base_path
 from intrinsic.bus import MemoryBus
+from intrinsic.cli.output import OurConsole, tell
+from intrinsic.errors import ConfigError
 from intrinsic.manager import AdapterManager
 from intrinsic.registry import AdapterRegistry
 from intrinsic.wiring import PluginRouter, WiringOptions, make_plugins, setup_weight_interface
@@ -22,7 +22,10 @@ from intrinsic.wiring import PluginRouter, WiringOptions, make_plugins, setup_we
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """What to load. Without a model it is the bundled one with the bundled adapters."""
+    """What to load. Without a model it is the bundled one with the bundled adapters.
+
+    Raises `ConfigError` for an empty name of a model.
+    """
 
     model: str | None = None
     adapters_dir: Path | None = None
@@ -30,6 +33,13 @@ class SessionOptions:
     top_k: int = 2
     plugin_folders: tuple[Path, ...] = ()
     backend: str = "transformers"
+
+    def __post_init__(self) -> None:
+        if self.model is not None and not self.model.strip():
+            raise ConfigError(
+                "--model is empty; name a folder or a model of the hub, or leave the option out "
+                "for the bundled model"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
     """Load everything, showing progress on a terminal, and close it again."""
     plugins = make_plugins(options.plugin_folders)
     for problem in plugins.problems:
-        print(f"intrinsic: {problem}", file=sys.stderr)  # noqa: T201
+        tell(f"intrinsic: {problem}")
     registry = open_registry(options)
     with loading("loading", ("model", "router")) as done:
         factory = plugins.factory("register_backends", options.backend, "backend")
@@ -68,7 +78,7 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
 @contextmanager
 def loading(title: str, steps: Sequence[str]) -> Iterator[Callable[[], None]]:
     """A progress bar on a terminal, over named steps; call what it yields after each."""
-    console = Console(stderr=True)
+    console = OurConsole(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -86,15 +96,14 @@ def loading(title: str, steps: Sequence[str]) -> Iterator[Callable[[], None]]:
 def open_registry(options: SessionOptions) -> AdapterRegistry:
     """The adapters of the named folder; the bundled ones fit the bundled model alone."""
     if options.adapters_dir is None and options.model is not None:
-        print(  # noqa: T201
+        tell(
             "intrinsic: the bundled adapters do not fit another model; "
-            "name its adapters with --adapters-dir",
-            file=sys.stderr,
+            "name its adapters with --adapters-dir"
         )
         return AdapterRegistry()
     registry = AdapterRegistry.from_folder(options.adapters_dir or adapters_path())
     for problem in registry.problems:
-        print(f"intrinsic: {problem.path} is left out: {problem.why}", file=sys.stderr)  # noqa: T201
+        tell(f"intrinsic: {problem.path} is left out: {problem.why}")
     return registry
 
 
