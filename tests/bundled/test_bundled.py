@@ -60,28 +60,28 @@ NONE_FITS = [
 
 
 @pytest.fixture(scope="module")
-def backend() -> TransformersBackend:
+def bundled() -> TransformersBackend:
     return TransformersBackend.from_pretrained(base_path(), device="cpu")
 
 
 @pytest.fixture(autouse=True)
-def weights_stay_as_they_are(backend: TransformersBackend) -> Iterator[None]:
-    before = backend.engine.fingerprint()
+def weights_stay_as_they_are(bundled: TransformersBackend) -> Iterator[None]:
+    before = bundled.engine.fingerprint()
     yield
-    backend.engine.close()
-    assert backend.engine.fingerprint() == before
+    bundled.engine.close()
+    assert bundled.engine.fingerprint() == before
 
 
-def manager_of(backend: TransformersBackend, max_loaded: int = 3) -> AdapterManager:
+def manager_of(bundled: TransformersBackend, max_loaded: int = 3) -> AdapterManager:
     registry = AdapterRegistry.from_folder(adapters_path())
-    return AdapterManager(backend, registry, options=ManagerOptions(max_loaded=max_loaded))
+    return AdapterManager(bundled, registry, options=ManagerOptions(max_loaded=max_loaded))
 
 
 @both_backends
-async def test_routing_picks_the_right_domain_or_none(backend: TransformersBackend) -> None:
+async def test_routing_picks_the_right_domain_or_none(bundled: TransformersBackend) -> None:
     registry = AdapterRegistry.from_folder(adapters_path())
     async with MemoryBus() as bus:
-        setup_weight_interface(bus, backend, registry, SentenceEncoder())
+        setup_weight_interface(bus, bundled, registry, SentenceEncoder())
         for domain, questions in {**OWN_WORDS, "": NONE_FITS}.items():
             for question in questions:
                 report = await bus.publish(MemoryEvent.from_text(question))
@@ -92,12 +92,12 @@ async def test_routing_picks_the_right_domain_or_none(backend: TransformersBacke
 
 @both_backends
 async def test_the_medical_adapter_answers_medical_questions_better(
-    backend: TransformersBackend,
+    bundled: TransformersBackend,
 ) -> None:
     text = (Path(__file__).parent / "medical_questions.json").read_text(encoding="utf-8")
     pairs = json.loads(text)
     draw = random.Random(0)
-    manager = manager_of(backend)
+    manager = manager_of(bundled)
     right = {"base": 0, "medical": 0}
     gained = 0.0
     for question, answer in pairs:
@@ -116,14 +116,14 @@ async def test_the_medical_adapter_answers_medical_questions_better(
 
 
 @both_backends
-async def test_each_adapter_knows_its_own_domain_best(backend: TransformersBackend) -> None:
+async def test_each_adapter_knows_its_own_domain_best(bundled: TransformersBackend) -> None:
     answers = {
         "medical": "The symptoms of the disease include fever, muscle weakness, and fatigue.",
         "legal": "This Agreement shall be governed by the laws of the State of Delaware.",
         "coding": "def add(a, b):\n    return a + b",
         "creative": "Then the king's son mounted his horse and rode away into the forest.",
     }
-    manager = manager_of(backend)
+    manager = manager_of(bundled)
     for domain, answer in answers.items():
         found = {}
         for name in ("", *answers):
@@ -135,22 +135,22 @@ async def test_each_adapter_knows_its_own_domain_best(backend: TransformersBacke
 
 @both_backends
 async def test_one_more_than_max_loaded_evicts_the_least_recently_used(
-    backend: TransformersBackend,
+    bundled: TransformersBackend,
 ) -> None:
-    manager = manager_of(backend, max_loaded=2)
+    manager = manager_of(bundled, max_loaded=2)
     async with manager.lease("medical"):
         async with manager.lease("legal"):
             pass
         async with manager.lease("coding"):
-            loaded = [adapter.id.split("@")[0] for adapter in backend.engine.loaded]
+            loaded = [adapter.id.split("@")[0] for adapter in bundled.engine.loaded]
             assert loaded == ["medical", "coding"]
 
 
 @both_backends
 async def test_sessions_side_by_side_write_exactly_what_each_writes_alone(
-    backend: TransformersBackend,
+    bundled: TransformersBackend,
 ) -> None:
-    manager = manager_of(backend)
+    manager = manager_of(bundled)
     asked = [{"medical": 1.0}, {"legal": 0.7, "medical": 0.3}, {}, {"coding": 1.0}]
     question = "What is a lung?"
 
@@ -170,14 +170,14 @@ async def test_sessions_side_by_side_write_exactly_what_each_writes_alone(
 
 
 @both_backends
-async def test_fused_and_side_car_write_the_same(backend: TransformersBackend) -> None:
-    manager = manager_of(backend)
+async def test_fused_and_side_car_write_the_same(bundled: TransformersBackend) -> None:
+    manager = manager_of(bundled)
     mixture = {"medical": 0.6, "creative": 0.4}
     async with manager.lease(mixture) as lease:
         beside = await lease.generate("What is a lung?", SHORT)
     await manager.fuse(mixture)
     async with manager.lease(mixture) as lease:
-        assert backend.engine.merged == lease.mixture
+        assert bundled.engine.merged == lease.mixture
         fused = await lease.generate("What is a lung?", SHORT)
     await manager.unfuse()
     assert fused.text == beside.text
