@@ -125,7 +125,7 @@ tags: [lora]
 
 ## Results
 
-On the valid split, `python -m intrinsic.training evaluate --data DIR`:
+On the valid split, `python -m benchmarks demo --data DIR --json`:
 
 | | base | with this adapter |
 |---|---|---|
