@@ -8,24 +8,10 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from intrinsic.bus import BusOptions, MemoryBus, PublishReport
-from intrinsic.events import InjectionChannel, MemoryEvent
+from intrinsic.bus import BusOptions, MemoryBus
+from intrinsic.events import MemoryEvent
 from tests.bus.backends import both_backends
-
-LORA = InjectionChannel.DYNAMIC_LORA
-KNN = InjectionChannel.KNN_LM
-STEERING = InjectionChannel.ACTIVATION_STEERING
-
-
-def on(channel: InjectionChannel, session: str | None = None, text: str = "") -> MemoryEvent:
-    return MemoryEvent.from_text(text, channel=channel, session_id=session)
-
-
-async def value_of(publishing: Awaitable[PublishReport]) -> object:
-    report = await publishing
-    for error in report.errors:
-        raise error
-    return report.value
+from tests.bus.publishing import KNN, LORA, STEERING, on, value_of
 
 
 @both_backends

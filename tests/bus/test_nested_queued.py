@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 import anyio
 import anyio.from_thread
 import pytest
 
-from intrinsic.bus import BusOptions, MemoryBus, PublishReport, QueuedEvent
+from intrinsic.bus import BusOptions, MemoryBus, QueuedEvent
 from intrinsic.errors import BusError
-from intrinsic.events import InjectionChannel, MemoryEvent
+from intrinsic.events import MemoryEvent
 from tests.bus.backends import both_backends
-
-LORA = InjectionChannel.DYNAMIC_LORA
-KNN = InjectionChannel.KNN_LM
-STEERING = InjectionChannel.ACTIVATION_STEERING
-
-
-def on(channel: InjectionChannel, session: str | None = None, text: str = "") -> MemoryEvent:
-    return MemoryEvent.from_text(text, channel=channel, session_id=session)
-
-
-async def value_of(publishing: Awaitable[PublishReport]) -> object:
-    report = await publishing
-    for error in report.errors:
-        raise error
-    return report.value
+from tests.bus.publishing import KNN, LORA, STEERING, on, value_of
 
 
 @both_backends

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Awaitable
 
 import anyio
 import anyio.from_thread
 
-from intrinsic.bus import BusOptions, MemoryBus, PublishReport
+from intrinsic.bus import BusOptions, MemoryBus
 from intrinsic.bus.thread_call import ThreadCall
-from intrinsic.events import InjectionChannel, MemoryEvent
+from intrinsic.events import MemoryEvent
 from tests.bus.backends import both_backends
-
-LORA = InjectionChannel.DYNAMIC_LORA
-KNN = InjectionChannel.KNN_LM
-STEERING = InjectionChannel.ACTIVATION_STEERING
-
-
-def on(channel: InjectionChannel, session: str | None = None, text: str = "") -> MemoryEvent:
-    return MemoryEvent.from_text(text, channel=channel, session_id=session)
-
-
-async def value_of(publishing: Awaitable[PublishReport]) -> object:
-    report = await publishing
-    for error in report.errors:
-        raise error
-    return report.value
+from tests.bus.publishing import KNN, LORA, on, value_of
 
 
 @both_backends
