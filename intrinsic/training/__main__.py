@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import platform
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from intrinsic.training import cards, corpus, fine_tune, judge, pretrain
+from intrinsic.training.precision import faster_dtype
 from intrinsic.training.tokenizer import train_tokenizer
 
 RECORD = "training.json"
@@ -21,19 +25,18 @@ RECORD = "training.json"
 def main() -> None:
     """Run the command named on the command line."""
     options = _parser().parse_args()
-    torch.set_num_threads(options.threads)
     commands = {"base": make_base, "adapters": make_adapters, "evaluate": evaluate}
     commands[options.command](options)
 
 
 def make_base(options: argparse.Namespace) -> None:
     """Train tokenizer and base, then write weights, tokenizer, record and model card."""
+    torch.set_num_threads(options.threads)
     plan = pretrain.PretrainPlan(
         steps=options.steps,
         minutes=options.minutes,
         seed=options.seed,
-        echo_until=options.echo_until,
-        resume=options.resume,
+        dtype=faster_dtype(),
     )
     tokenizer = train_tokenizer(corpus.tokenizer_texts(options.data))
     mix = corpus.base_mix(options.data)
@@ -42,6 +45,8 @@ def make_base(options: argparse.Namespace) -> None:
     record = asdict(result) | {
         "seed": plan.seed,
         "parameters": model.num_parameters(),
+        "dtype": str(plan.dtype).removeprefix("torch."),
+        "threads": options.threads,
         "python": platform.python_version(),
     }
     _write_json(options.out / RECORD, record)
@@ -50,32 +55,58 @@ def make_base(options: argparse.Namespace) -> None:
 
 
 def make_adapters(options: argparse.Namespace) -> None:
-    """Train and write the adapters of the chosen domains, each with its routing card."""
-    for domain in options.domains:
-        rows = corpus.domain_rows(options.data, domain, "train")
-        plan = replace(
-            fine_tune.plan_for(domain),
-            minutes=options.minutes,
-            seed=options.seed,
-            contrast=options.contrast,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(options.base)
-        base = AutoModelForCausalLM.from_pretrained(options.base).float()
-        if options.resume is None:
-            model = fine_tune.add_lora(base, plan)
-        else:
-            model = fine_tune.resume_lora(base, options.resume / domain)
-        result = fine_tune.fine_tune(model, tokenizer, rows, plan, domain)
-        folder = options.out / domain
-        fine_tune.save_adapter(model, folder)
-        cards.write_card(folder, domain, rows)
-        record = asdict(result) | {"seed": plan.seed, "rank": plan.rank, "rows": len(rows)}
-        _write_json(folder / RECORD, record)
+    """Train and write the chosen domains' adapters, each on one thread, `--jobs` side by side."""
+    if options.jobs == 1:
+        for domain in options.domains:
+            make_adapter(domain, options)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang on its threads
+    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        waiting = [pool.submit(make_adapter, domain, options) for domain in options.domains]
+        for future in as_completed(waiting):
+            future.result()
+
+
+def make_adapter(domain: str, options: argparse.Namespace) -> None:
+    """Train and write one adapter with its routing card."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    rows = corpus.domain_rows(options.data, domain, "train")
+    train, _ = corpus.dev_split(rows)
+    plan = replace(
+        fine_tune.plan_for(domain),
+        steps=options.steps,
+        minutes=options.minutes,
+        seed=options.seed,
+        dtype=faster_dtype(),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(options.base)
+    base = AutoModelForCausalLM.from_pretrained(options.base).float()
+    base.set_attn_implementation("eager")  # for batches this short faster than the fused one
+    model = fine_tune.add_lora(base, plan)
+
+    def report(line: str) -> None:
+        print(f"{domain:<9}{line}", file=sys.stderr, flush=True)
+
+    result = fine_tune.fine_tune(model, tokenizer, train, plan, report)
+    folder = options.out / domain
+    fine_tune.save_adapter(model, folder)
+    cards.write_card(folder, domain, rows)
+    record = asdict(result) | {
+        "seed": plan.seed,
+        "rank": plan.rank,
+        "rows": len(train),
+        "dtype": str(plan.dtype).removeprefix("torch."),
+    }
+    _write_json(folder / RECORD, record)
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Print the figures of the valid split; with `--write-cards` put them into the model cards."""
-    figures = judge.judge_all(options.data, options.base, options.adapters, options.domains)
+    """Print the figures of unseen rows; with `--write-cards` put them into the model cards."""
+    torch.set_num_threads(options.threads)
+    figures = judge.judge_all(
+        options.data, options.base, options.adapters, options.domains, options.split
+    )
     if options.write_cards:
         for domain, found in figures.items():
             folder = options.adapters / domain
@@ -108,21 +139,21 @@ def _parser() -> argparse.ArgumentParser:
     base.add_argument("--out", type=Path, default=Path("intrinsic/bundled/base"))
     base.add_argument("--steps", type=int, default=pretrain.PretrainPlan.steps)
     base.add_argument("--minutes", type=float, default=pretrain.PretrainPlan.minutes)
-    base.add_argument("--echo-until", type=float, default=pretrain.PretrainPlan.echo_until)
-    base.add_argument("--resume", type=Path, help="folder of weights to start from")
     base.add_argument("--checkpoint", type=Path, help="folder for a copy every 200 steps")
     adapters = commands.add_parser("adapters", help="train one LoRA adapter per domain")
     adapters.add_argument("--out", type=Path, default=Path("adapters"))
     adapters.add_argument("--minutes", type=float, default=fine_tune.FineTunePlan.minutes)
-    adapters.add_argument("--contrast", type=float, default=fine_tune.FineTunePlan.contrast)
-    adapters.add_argument("--resume", type=Path, help="folder of adapters to start from")
-    judged = commands.add_parser("evaluate", help="measure base and adapters on the valid split")
+    adapters.add_argument("--steps", type=int, default=fine_tune.FineTunePlan.steps)
+    adapters.add_argument("--jobs", type=int, default=2, help="adapters trained side by side")
+    judged = commands.add_parser("evaluate", help="measure base and adapters on unseen rows")
+    judged.add_argument("--split", choices=judge.SPLITS, default="valid")
     judged.add_argument("--adapters", type=Path, default=Path("adapters"))
     judged.add_argument("--json", action="store_true", help="print JSON instead of a table")
     judged.add_argument("--write-cards", action="store_true", help="write the model cards")
     for command in (base, adapters, judged):
         command.add_argument("--data", type=Path, required=True, help="folder of the domains")
-        command.add_argument("--threads", type=int, default=1)
+    for command in (base, judged):
+        command.add_argument("--threads", type=int, default=2)
     for command in (adapters, judged):
         command.add_argument("--domains", nargs="+", choices=corpus.DOMAINS, default=corpus.DOMAINS)
         command.add_argument("--base", type=Path, default=Path("intrinsic/bundled/base"))

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from intrinsic.training.corpus import Row
+from intrinsic.training.corpus import (
+    BASE_CHAT_PERCENT,
+    BASE_PASSAGE_PERCENT,
+    GENERAL_CHAT_PERCENT,
+    Row,
+)
 from intrinsic.training.own_words import OWN_WORDS
 
 EXAMPLES_PER_CARD = 16
@@ -118,10 +123,10 @@ tags: [lora]
 {PROFILES[domain].description}
 
 - **Kind**: LoRA, r {rank}, alpha {2 * rank}, on q, k, v, o, gate, up and down of every layer, fp16.
-- **Data**: {PROFILES[domain].source}. {training["rows"]} train rows; no valid row was seen.
+- **Data**: {PROFILES[domain].source}. {training["rows"]:,} train rows; no valid row was seen.
 - **Made by**: `python -m intrinsic.training adapters --data DIR`, seed {training["seed"]}:
   {training["steps"]} steps, {training["tokens"]:,} tokens, {training["minutes"]:.1f} minutes on one
-  CPU thread. Only the answers carried loss. {training.get("note", "")}
+  CPU thread (AdamW; products in {training["dtype"]}). Only the answers carried loss.
 
 ## Results
 
@@ -160,14 +165,17 @@ demo, the tests and offline users something real to adapt. Llama architecture (6
 4 heads, 2 key-value heads, tied embeddings), context 512 tokens, fp16, own byte-level BPE
 vocabulary of 4,096. `<|user|>QUESTION<|assistant|>ANSWER<|end|>` is its chat format.
 
-- **Data**, train splits only. Of each domain 5 % of the rows as question and answer, 15 % as bare
-  answers; the adapters see the rest. Docstrings, language reference and a third of the source
-  modules of Python {training["python"]}'s standard library as general text. In the first half of
-  training most documents were replaced by short spans repeated twice.
+- **Data**, train splits only. Of medical, legal, coding and creative {BASE_CHAT_PERCENT} % of the
+  rows as question and answer and, early in training, {BASE_PASSAGE_PERCENT} % as bare answers; the
+  adapters see the rest. Of math and cooking, which have no adapter, {GENERAL_CHAT_PERCENT} %.
+  Docstrings, language reference and a third of the source modules of Python
+  {training["python"]}'s standard library as general text. Early in training most documents were
+  replaced by short spans repeated twice.
 {listed}
 - **Made by**: `python -m intrinsic.training base --data DIR`, seed {training["seed"]}:
-  {training["steps"]} steps, {training["tokens"]:,} tokens, {training["minutes"]:.0f} minutes on one
-  CPU thread (Muon and AdamW, fp32). Training loss at the end {training["loss"]:.2f} nats per token.
+  {training["steps"]} steps, {training["tokens"]:,} tokens, {training["minutes"]:.0f} minutes on
+  {training["threads"]} CPU threads (Muon and AdamW; products in {training["dtype"]}). Training loss
+  at the end {training["loss"]:.2f} nats per token.
 
 Results with and without adapters are in the adapters' cards.
 

@@ -1,9 +1,10 @@
 """Which texts the base and each adapter see.
 
 Rows are split in the data folder already (`train`, `valid`); standard-library functions are split
-by module. The base sees `BASE_CHAT_PERCENT` of each domain's train rows as question and answer and
-`BASE_PASSAGE_PERCENT` as bare answers, an adapter all of its domain's train rows. No valid row
-reaches either.
+by module. Of the domains in `GENERAL` the base sees most train rows: plain English to it, with
+questions that are answered. Of each other domain it sees `BASE_CHAT_PERCENT` of the train rows as
+question and answer and `BASE_PASSAGE_PERCENT` as bare answers; an adapter sees all of its domain's
+train rows but the few that `dev_split` keeps apart to choose by. No valid row reaches either.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from intrinsic.training import stdlib
 from intrinsic.training.stdlib import Split, bucket
 
 DOMAINS = ("medical", "legal", "coding", "creative", "math", "cooking")
+GENERAL = ("math", "cooking")
+GENERAL_CHAT_PERCENT = 60
 BASE_CHAT_PERCENT = 5
-BASE_PASSAGE_PERCENT = 15
+BASE_PASSAGE_PERCENT = 10
+DEV_PERCENT = 4
 CODE_CHUNK_CHARS = 4000
 CODE_PROMPT = "Write a python function. {summary}."
 
@@ -35,9 +39,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Mix:
-    """The base's documents. `rows` are written in the chat format, `passages` and `code` bare."""
+    """The base's documents. `rows` and `general` are chats, `passages`, `prose` and `code` bare."""
 
     rows: tuple[Row, ...]
+    general: tuple[Row, ...]
     passages: tuple[str, ...]
     prose: tuple[str, ...]
     code: tuple[str, ...]
@@ -67,8 +72,14 @@ def function_rows(split: Split) -> list[Row]:
     ]
 
 
+def dev_split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows to train on, and the few that plans are chosen by, so that valid stays blind."""
+    train = [row for row in rows if bucket(f"dev:{row.id}") >= DEV_PERCENT]
+    return train, [row for row in rows if bucket(f"dev:{row.id}") < DEV_PERCENT]
+
+
 def base_share(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows that the base sees: (as question and answer, as bare answers)."""
+    """The rows of a domain that the base sees: (as question and answer, as bare answers)."""
     chat = [row for row in rows if bucket(row.id) < BASE_CHAT_PERCENT]
     last = BASE_CHAT_PERCENT + BASE_PASSAGE_PERCENT
     return chat, [row for row in rows if BASE_CHAT_PERCENT <= bucket(row.id) < last]
@@ -77,13 +88,18 @@ def base_share(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 def base_mix(data: Path) -> Mix:
     """Everything that the base is trained on, once, in a fixed order."""
     rows: list[Row] = []
+    general: list[Row] = []
     passages: list[str] = []
     for domain in DOMAINS:
-        chat, bare = base_share(domain_rows(data, domain, "train"))
+        known, _ = dev_split(domain_rows(data, domain, "train"))
+        if domain in GENERAL:
+            general += [row for row in known if bucket(row.id) < GENERAL_CHAT_PERCENT]
+            continue
+        chat, bare = base_share(known)
         rows += chat
         passages += [row.response for row in bare]
     prose = [*stdlib.topics(), *stdlib.docstrings("train")]
-    return Mix(tuple(rows), tuple(passages), tuple(prose), tuple(_code_chunks()))
+    return Mix(tuple(rows), tuple(general), tuple(passages), tuple(prose), tuple(_code_chunks()))
 
 
 def tokenizer_texts(data: Path, chars_per_domain: int = 1_200_000) -> list[str]:

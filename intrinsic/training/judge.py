@@ -1,4 +1,4 @@
-"""Measure the base and every adapter on the valid split, as `evaluate` defines it."""
+"""Measure the base and every adapter on rows that no training saw, as `evaluate` defines it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from intrinsic.training.corpus import DOMAINS, Row, domain_rows
+from intrinsic.training.corpus import DOMAINS, Row, dev_split, domain_rows
 from intrinsic.training.evaluate import (
     QUESTIONS_PER_DOMAIN,
     Score,
@@ -25,6 +25,7 @@ from intrinsic.training.evaluate import (
 from intrinsic.training.scoring import ModelScorer
 
 LOSS_ROWS = 100
+SPLITS = ("valid", "dev")
 
 
 class Bench:
@@ -85,12 +86,26 @@ def judge_domain(bench: Bench, domain: str, rows: Sequence[Row]) -> dict[str, An
 
 
 def judge_all(
-    data: Path, base: Path, adapters: Path, domains: Collection[str] = DOMAINS
+    data: Path,
+    base: Path,
+    adapters: Path,
+    domains: Collection[str] = DOMAINS,
+    split: str = "valid",
 ) -> dict[str, dict[str, Any]]:
-    """`judge_domain` on the valid split, for each adapter at hand that is among `domains`."""
+    """`judge_domain` for each adapter at hand that is among `domains`.
+
+    `split` is `valid`, or `dev` for the train rows kept apart to choose plans by.
+    """
     bench = Bench(base, adapters)
     chosen = [name for name in bench.names if name in domains]
     return {
-        name: judge_domain(bench, name, domain_rows(data, name, "valid"))
+        name: judge_domain(bench, name, _unseen(data, name, split))
         for name in track(chosen, "judging", console=Console(stderr=True))
     }
+
+
+def _unseen(data: Path, domain: str, split: str) -> list[Row]:
+    if split == "valid":
+        return domain_rows(data, domain, "valid")
+    _, dev = dev_split(domain_rows(data, domain, "train"))
+    return dev

@@ -18,16 +18,16 @@ MATRIX_LEARNING_RATE = 0.02
 VECTOR_LEARNING_RATE = 0.01
 
 
-def orthogonalise(gradient: Tensor) -> Tensor:
-    """The semi-orthogonal matrix near `gradient` (rows, cols), approximately, in its dtype."""
+def orthogonalise(gradient: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The semi-orthogonal matrix near `gradient` (rows, cols), approximately, found in `dtype`."""
     a, b, c = NEWTON_SCHULZ
     tall = gradient.shape[0] > gradient.shape[1]
-    x: Tensor = gradient.T if tall else gradient
+    x: Tensor = (gradient.T if tall else gradient).to(dtype)
     x = x / (x.norm() + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.T  # (rows, rows)
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return (x.T if tall else x).to(gradient.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -39,7 +39,9 @@ class Muon(torch.optim.Optimizer):
         learning_rate: float,
         momentum: float = 0.95,
         weight_decay: float = 0.02,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self._dtype = dtype
         defaults = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(matrices, defaults)
 
@@ -57,20 +59,25 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["velocity"] = torch.zeros_like(matrix)
         velocity = state["velocity"].lerp_(matrix.grad, 1 - momentum)
-        update = orthogonalise(matrix.grad.lerp(velocity, momentum))
+        update = orthogonalise(matrix.grad.lerp(velocity, momentum), self._dtype)
         rows, cols = matrix.shape
         matrix.mul_(1 - rate * decay)
         matrix.add_(update, alpha=-rate * max(1.0, rows / cols) ** 0.5)
 
 
-def make_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
-    """One optimizer for the matrices inside the layers, one for all the rest."""
+def make_optimizers(
+    model: nn.Module, dtype: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
+    """One optimizer for the matrices inside the layers, one for all the rest.
+
+    `dtype` is that of the matrix products inside Muon; the weights keep theirs.
+    """
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
     inside = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in inside]
     adam = torch.optim.AdamW(rest, lr=VECTOR_LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0)
-    return [Muon(matrices, MATRIX_LEARNING_RATE), adam]
+    return [Muon(matrices, MATRIX_LEARNING_RATE, dtype=dtype), adam]
 
 
 def scale_learning_rates(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:

@@ -1,11 +1,12 @@
-"""Train the bundled base model: a Llama of 5 million parameters, on one CPU thread per process.
+"""Train the bundled base model: a Llama of 5 million parameters, on two CPU threads.
 
 The documents of `corpus.base_mix` are shuffled, joined with the end mark and cut into windows of
-256 tokens (512 for the last part, so that long prompts are known). One step sees 2,048 tokens.
-For the first half of training, most documents are echoes: a short span, twice in a row. Two
-million tokens are too few for copying from the context to be learned from plain text, and an
-adapter cannot tell answers apart when the base never looks back at the question. The second half
-is general text with few questions and answers: the domains are left to the adapters.
+256 tokens (512 for the last part, so that long prompts are known). In the early part of training a
+step sees 2,048 tokens, and most documents are echoes: a short span, twice in a row. Copying from
+the context is hardly learned from a few million tokens of plain text, and an adapter cannot tell
+answers apart when the base never looks back at the question. Later a step sees twice as many
+tokens of general text, with few questions and answers of the domains that have adapters: those are
+left to the adapters.
 """
 
 from __future__ import annotations
@@ -17,35 +18,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from intrinsic.training.corpus import Mix
 from intrinsic.training.optim import make_optimizers, scale_learning_rates, warm_then_linear
+from intrinsic.training.precision import autocast
 from intrinsic.training.tokenizer import CONTEXT_TOKENS, answer_ids, prompt_ids, save_tokenizer
 
 ECHO_TOKENS = (24, 64)
-REPEATS = {"rows": 3, "passages": 2, "prose": 2, "code": 1}
-LATE_REPEATS = {"rows": 1, "passages": 0, "prose": 2, "code": 1}
+EARLY_REPEATS = {"rows": 3, "general": 1, "passages": 2, "prose": 2, "code": 1}
+LATE_REPEATS = {"rows": 1, "general": 1, "passages": 0, "prose": 2, "code": 1}
+PART_TOKENS = 1024
 
 
 @dataclass(frozen=True)
 class PretrainPlan:
     """How long and from which seed. Training ends at `steps` or `minutes`, whichever is first.
 
-    `resume` names a folder with weights to start from instead of random ones.
+    Until `early` of it is done a step sees `batch_tokens` tokens, then twice as many.
     """
 
-    steps: int = 1800
-    minutes: float = 54.0
+    steps: int = 2800
+    minutes: float = 34.0
     seed: int = 17
     batch_tokens: int = 2048
     window_tokens: int = 256
     long_windows_from: float = 0.8
-    echo_share: float = 0.7
-    echo_until: float = 0.5
-    resume: Path | None = None
+    echo_share: float = 0.6
+    early: float = 0.35
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,12 @@ def encode_documents(
 ) -> list[list[int]]:
     """Ids of each document with its repeats, each closed by the end mark."""
     end = [int(tokenizer.eos_token_id)]
-    rows = [prompt_ids(tokenizer, r.prompt) + answer_ids(tokenizer, r.response) for r in mix.rows]
-    documents = rows * repeats["rows"]
-    for name in ("passages", "prose", "code"):
-        texts = [answer_ids(tokenizer, text) for text in getattr(mix, name)]
-        documents += texts * repeats[name]
+    documents: list[list[int]] = []
+    for name, rows in {"rows": mix.rows, "general": mix.general}.items():
+        chats = [prompt_ids(tokenizer, r.prompt) + answer_ids(tokenizer, r.response) for r in rows]
+        documents += chats * repeats[name]
+    for name, texts in {"passages": mix.passages, "prose": mix.prose, "code": mix.code}.items():
+        documents += [answer_ids(tokenizer, text) for text in texts] * repeats[name]
     return [ids + end for ids in documents]
 
 
@@ -118,40 +123,32 @@ def pretrain(
     """Train the base; with `checkpoint` a copy is written there every 200 steps."""
     torch.manual_seed(plan.seed)
     torch.set_flush_denormal(True)
-    model = _first_model(tokenizer, plan)
+    model = LlamaForCausalLM(base_config(len(tokenizer)))
+    model.set_attn_implementation("eager")  # for windows this short faster than the fused one
     model.train()
-    early = encode_documents(tokenizer, mix, REPEATS)
+    early = encode_documents(tokenizer, mix, EARLY_REPEATS)
     late = encode_documents(tokenizer, mix, LATE_REPEATS)
     streams = (
         token_stream(early, plan.seed, plan.echo_share),
         token_stream(late, plan.seed + 1),
     )
     losses: list[float] = []
+    tokens = 0
     started = time.monotonic()
-    with Progress() as progress:
+    with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("base", total=1.0)
-        for done in _train_steps(model, streams, plan, losses):
+        for done, seen in _train_steps(model, streams, plan, losses):
+            tokens += seen
             progress.update(task, completed=done, description=f"base, loss {losses[-1]:.2f}")
             if len(losses) % 50 == 0:
                 recent = sum(losses[-50:]) / 50
-                progress.print(
-                    f"step {len(losses)} loss {recent:.3f} "
-                    f"minutes {(time.monotonic() - started) / 60:.1f}"
-                )
+                minutes = (time.monotonic() - started) / 60
+                progress.print(f"step {len(losses)} loss {recent:.3f} minutes {minutes:.1f}")
             if checkpoint and len(losses) % 200 == 0:
                 save_base(model, tokenizer, checkpoint)
     minutes = (time.monotonic() - started) / 60
     last = losses[-20:]
-    result = PretrainResult(
-        len(losses), len(losses) * plan.batch_tokens, minutes, sum(last) / max(1, len(last))
-    )
-    return model, result
-
-
-def _first_model(tokenizer: PreTrainedTokenizerBase, plan: PretrainPlan) -> LlamaForCausalLM:
-    if plan.resume is None:
-        return LlamaForCausalLM(base_config(len(tokenizer)))
-    return LlamaForCausalLM.from_pretrained(plan.resume).float()
+    return model, PretrainResult(len(losses), tokens, minutes, sum(last) / max(1, len(last)))
 
 
 def _train_steps(
@@ -159,9 +156,9 @@ def _train_steps(
     streams: tuple[Iterator[int], Iterator[int]],
     plan: PretrainPlan,
     losses: list[float],
-) -> Iterator[float]:
-    """Take steps until the plan is fulfilled; yields the progress in [0, 1] after each."""
-    optimizers = make_optimizers(model)
+) -> Iterator[tuple[float, int]]:
+    """Take steps until the plan is fulfilled; yields the progress in [0, 1] and tokens of each."""
+    optimizers = make_optimizers(model, plan.dtype)
     started = time.monotonic()
     for step in range(plan.steps):
         spent = (time.monotonic() - started) / 60 / plan.minutes
@@ -170,22 +167,32 @@ def _train_steps(
             return
         scale_learning_rates(optimizers, warm_then_linear(done))
         window = plan.window_tokens * (2 if done >= plan.long_windows_from else 1)
-        stream = streams[0] if done < plan.echo_until else streams[1]
-        batch = next_batch(stream, plan.batch_tokens // window, window)
-        losses.append(_train_step(model, optimizers, batch))
-        yield done
+        stream, tokens = (
+            (streams[0], plan.batch_tokens)
+            if done < plan.early
+            else (streams[1], 2 * plan.batch_tokens)
+        )
+        batch = next_batch(stream, tokens // window, window)
+        losses.append(_train_step(model, optimizers, batch, plan.dtype))
+        yield done, tokens
 
 
 def _train_step(
-    model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], batch: Tensor
+    model: LlamaForCausalLM,
+    optimizers: list[torch.optim.Optimizer],
+    batch: Tensor,
+    dtype: torch.dtype,
 ) -> float:
     total = 0.0
-    parts = batch.chunk(2)  # half the memory traffic of the logits at a time
+    parts = batch.chunk(max(1, batch.numel() // PART_TOKENS))  # logits of a size for the caches
     for part in parts:
-        logits = model(input_ids=part[:, :-1]).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten())
-        torch.autograd.backward(loss / len(parts))
-        total += loss.item() / len(parts)
+        with autocast(dtype):
+            logits = model(input_ids=part[:, :-1], use_cache=False).logits.float()
+        targets = part[:, 1:].flatten()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets)
+        share = len(part) / len(batch)
+        torch.autograd.backward(loss * share)
+        total += loss.item() * share
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()

@@ -46,7 +46,10 @@ def test_a_model_card_states_both_accuracies_with_intervals() -> None:
         "accuracy_base": 0.4, "interval_base": [0.35, 0.45], "best_adapter": "math",
         "accuracy_adapter": 0.6, "interval_adapter": [0.55, 0.65],
     }  # fmt: skip
-    training = {"rank": 16, "rows": 9, "seed": 1, "steps": 2, "tokens": 3000, "minutes": 1.5}
+    training = {
+        "rank": 16, "rows": 9, "seed": 1, "steps": 2, "tokens": 3000, "minutes": 1.5,
+        "dtype": "bfloat16",
+    }  # fmt: skip
     text = adapter_card("math", training, figures)
     assert "40.0 % [35.0, 45.0]" in text
     assert "60.0 % [55.0, 65.0]" in text

@@ -72,7 +72,7 @@ def test_from_data_to_figures(
 
     common: list[str | Path] = ["--data", data, "--base", base]
     names = ["math", "coding"]
-    short = ["--minutes", "0.01", "--domains", *names]
+    short = ["--steps", "3", "--jobs", "1", "--domains", *names]
     run(monkeypatch, "adapters", *common, "--out", adapters, *short)
     capsys.readouterr()
     run(monkeypatch, "evaluate", *common, "--adapters", adapters, "--json", "--write-cards")
@@ -81,6 +81,21 @@ def test_from_data_to_figures(
     assert all(f["questions"] == 8 and f["loss_base"] > 0 for f in figures.values())
     assert "four-choice accuracy" in (adapters / "math" / "README.md").read_text()
     assert str(tmp_path) not in (adapters / "math" / "README.md").read_text()
+
+
+def test_adapters_made_side_by_side_are_those_made_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain, "base_config", tiny_config)
+    base = tmp_path / "base"
+    run(monkeypatch, "base", "--data", data, "--out", base, "--steps", "1")
+    common: list[str | Path] = ["--data", data, "--base", base, "--steps", "3", "--domains", "math"]
+    for jobs in ("1", "2"):
+        run(monkeypatch, "adapters", *common, "--out", tmp_path / jobs, "--jobs", jobs)
+    alone, beside = (
+        (tmp_path / jobs / "math" / "adapter_model.safetensors").read_bytes() for jobs in ("1", "2")
+    )
+    assert alone == beside
 
 
 def test_evaluating_without_adapters_says_what_to_do(

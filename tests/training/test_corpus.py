@@ -12,6 +12,7 @@ from intrinsic.training.corpus import (
     DOMAINS,
     Row,
     base_share,
+    dev_split,
     domain_rows,
     function_rows,
 )
@@ -35,11 +36,18 @@ def small_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_base_sees_a_fifth_of_the_rows_and_none_twice() -> None:
+def test_the_base_sees_few_of_the_rows_and_none_twice() -> None:
     chat, bare = base_share(ROWS)
     assert not {row.id for row in chat} & {row.id for row in bare}
     assert 0.03 < len(chat) / len(ROWS) < 0.07
-    assert 0.12 < len(bare) / len(ROWS) < 0.18
+    assert 0.07 < len(bare) / len(ROWS) < 0.13
+
+
+def test_the_rows_to_choose_by_are_apart_from_those_to_train_on() -> None:
+    train, dev = dev_split(ROWS)
+    assert {row.id for row in train} | {row.id for row in dev} == {row.id for row in ROWS}
+    assert not {row.id for row in train} & {row.id for row in dev}
+    assert 0.02 < len(dev) / len(ROWS) < 0.06
 
 
 def test_the_share_does_not_depend_on_order() -> None:
