@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from intrinsic.receipt import Receipt
     from intrinsic.registry import AdapterRegistry
     from intrinsic.routing import Embedder, Router, SentenceEncoder, make_router
+    from intrinsic.scaling import ScaleRegistry
     from intrinsic.selection import RouteContext, Selection
     from intrinsic.wiring import WeightInterface, WiringOptions, setup_weight_interface
 
@@ -57,6 +58,7 @@ _HOMES = {
     "Receipt": "receipt",
     "RouteContext": "selection",
     "Router": "routing",
+    "ScaleRegistry": "scaling",
     "Selection": "selection",
     "SentenceEncoder": "routing",
     "TransformersBackend": "backends.transformers_backend",
@@ -93,6 +95,7 @@ __all__ = [
     "Receipt",
     "RouteContext",
     "Router",
+    "ScaleRegistry",
     "Selection",
     "SentenceEncoder",
     "TransformersBackend",

@@ -216,10 +216,9 @@ class AdapterManager:
         keep what they started with.
         """
         key = self._key(name)
-        self._scaling.set(key, scaling)
         table = self._loader.table
         layers = table[key].info.layers if key in table else 0
-        return ScalingReport(key, self._scaling.get(key), layers)
+        return self._scaling.set(key, scaling, layers)
 
     def get_stats(self) -> ManagerStats:
         """Memory by tier, hits, misses and evictions."""

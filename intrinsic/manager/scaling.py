@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from intrinsic.errors import MixtureError
+from intrinsic.receipt import Skipped
+from intrinsic.scaling import checked_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +13,15 @@ class ScalingReport:
     """What `set_scaling` did: the factor now in force, and how many layers it reaches.
 
     `layers` is 0 for an adapter that is not loaded; the factor is kept and applies when it is.
+    `changed` counts the layers whose scale differs from the next lease on; where that is none,
+    `skipped` says why.
     """
 
     adapter: str
     scaling: float
     layers: int
+    changed: int = 0
+    skipped: tuple[Skipped, ...] = ()
 
 
 class ScalingRegister:
@@ -30,10 +34,17 @@ class ScalingRegister:
         """The factor of an adapter, 1.0 where none was set."""
         return self._factors.get(key, 1.0)
 
-    def set(self, key: str, factor: float) -> None:
-        """Set a factor. Raises `MixtureError` for one that is no finite number."""
-        if isinstance(factor, bool) or not isinstance(factor, int | float):
-            raise MixtureError(f"scaling of {key!r} is {factor!r}; it must be a number")
-        if not math.isfinite(factor):
-            raise MixtureError(f"scaling of {key!r} is {factor}; it must be finite")
-        self._factors[key] = float(factor)
+    def set(self, key: str, factor: float, layers: int) -> ScalingReport:
+        """Set a factor of an adapter that changes `layers` layers, 0 while it is not loaded.
+
+        Raises `MixtureError` for one that is no finite number.
+        """
+        former, now = self.get(key), checked_factor(key, factor)
+        self._factors[key] = now
+        if not layers:
+            why = f"not loaded; {now} is kept and applies when it is"
+        elif now == former:
+            why = f"already at {now}"
+        else:
+            return ScalingReport(key, now, layers, layers)
+        return ScalingReport(key, now, layers, 0, (Skipped(key, why),))
