@@ -1,4 +1,4 @@
-"""The merge method `exact`."""
+"""The merge methods that come with intrinsic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_merge_methods() -> Mapping[str, MergeMethod]:
-    """Merge by the exact sum."""
-    from intrinsic.lora.merge import exact
+    """`exact`, `svd`, `ties`, `dare`, `dare_ties`, `magnitude_prune`."""
+    from intrinsic.lora.merge import MERGE_METHODS
 
-    return {"exact": exact}
+    return MERGE_METHODS

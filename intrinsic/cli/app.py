@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-adapters_app = typer.Typer(help="Look at the known adapters.", no_args_is_help=True)
+adapters_app = typer.Typer(help="Look at the known adapters, merge them.", no_args_is_help=True)
 app.add_typer(adapters_app, name="adapters")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -91,6 +91,44 @@ def show_adapter(name: str, adapters_dir: AdaptersDir = None, json: Json = False
     from intrinsic.cli.adapters import print_adapter
 
     print_adapter(name, adapters_dir, as_json=json)
+
+
+@adapters_app.command("merge")
+def merge_adapters(
+    mixture: Annotated[
+        list[str], typer.Argument(metavar="NAME=WEIGHT...", help="Adapters with their weights.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make; its name is the adapter's.")],
+    method: Annotated[
+        str, typer.Option(help="exact, svd, ties, dare, dare_ties, magnitude_prune, or a plugin's.")
+    ] = "exact",
+    rank: Annotated[
+        int | None, typer.Option(help="Store at most this rank [default: sum of the ranks].")
+    ] = None,
+    density: Annotated[
+        float | None, typer.Option(help="Share of values that pruning or dropping keeps.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes what dare drops [default: 0].")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16 or float64.")] = "float32",
+    force: Annotated[bool, typer.Option(help="Replace the adapter that is in the folder.")] = False,
+    adapters_dir: AdaptersDir = None,
+    plugins: PluginsDir = None,
+    json: Json = False,
+) -> None:
+    """Merge adapters into one and save it as a PEFT checkpoint."""
+    from intrinsic.cli.merge import MergeRequest, run_merge
+    from intrinsic.lora import MergeOptions
+
+    request = MergeRequest(
+        mixture=tuple(mixture),
+        out=out,
+        method=method,
+        options=MergeOptions(density=density, seed=seed, rank=rank, dtype=dtype),
+        force=force,
+        adapters_dir=adapters_dir,
+        plugin_folders=tuple(plugins or ()),
+    )
+    run_merge(request, as_json=json)
 
 
 @app.command()

@@ -33,8 +33,8 @@ class Fusion:
         self._loader = loader
         self._plugins = plugins
 
-    async def fuse(self, mixture: Mixture, method: str) -> None:
-        """Write a mixture into the weights by a named merge method; the base restores them."""
+    async def fuse(self, mixture: Mixture, method: str | MergeMethod) -> None:
+        """Write a mixture into the weights by a merge method; the base restores them."""
         if not self._backend.supports(Capability.MERGE):
             raise CapabilityError(f"backend {self._backend.name!r} cannot merge weights")
         merge = partial(self._merge, method=self._merge_method(method))
@@ -44,8 +44,10 @@ class Fusion:
         """Copy the pristine weights back."""
         await self.gate.change(None)
 
-    def _merge_method(self, name: str) -> MergeMethod | None:
+    def _merge_method(self, name: str | MergeMethod) -> MergeMethod | None:
         """The plugins' merge method of that name; without plugins the backend's own exact one."""
+        if not isinstance(name, str):
+            return name
         if self._plugins is None and name == "exact":
             return None
         plugins = self._plugins or PluginManager.with_builtins()

@@ -8,6 +8,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from intrinsic.backends import Capability, ModelBackend
 from intrinsic.errors import (
@@ -30,6 +31,9 @@ from intrinsic.plugins import PluginManager
 from intrinsic.receipt import Receipt, Skipped
 from intrinsic.registry import AdapterRegistry
 from intrinsic.selection import Selection
+
+if TYPE_CHECKING:
+    from intrinsic.lora import MergeMethod
 
 logger = logging.getLogger("intrinsic.manager")
 
@@ -193,13 +197,13 @@ class AdapterManager:
         """The active mixture: weights by adapter, `name@version`, before run-time scaling."""
         return dict(self._active)
 
-    async def fuse(self, what: Asked = None, *, method: str = "exact") -> Mixture:
+    async def fuse(self, what: Asked = None, *, method: str | MergeMethod = "exact") -> Mixture:
         """Write a mixture into the weights, once the requests that run have ended.
 
-        `method` names a merge method of the plugins; only `exact` is the mixture's own meaning.
-        It then costs nothing per token. It is taken out, by copying the pristine weights back,
-        as soon as a request asks for another mixture. Raises `CapacityError` after
-        `wait_timeout_s`.
+        `method` is a merge method or the name of one of the plugins'; only `exact` is the
+        mixture's own meaning. It then costs nothing per token. It is taken out, by copying the
+        pristine weights back, as soon as a request asks for another mixture. Raises
+        `CapacityError` after `wait_timeout_s`.
         """
         mixture = self._effective(self._weights(what))
         await self._fusion.fuse(mixture, method)

@@ -33,7 +33,7 @@ class ModeGate:
         self._wait_timeout_s = wait_timeout_s
         self._turn = Turn(wait_timeout_s)
         self._merged_by: Merge | None = None
-        self._method = ""
+        self._method: object = ""
         self._changing = False
         self._left = anyio.Event()
 
@@ -54,7 +54,7 @@ class ModeGate:
         self._left = anyio.Event()
 
     async def change(
-        self, mixture: Mixture | None, merge: Merge | None = None, method: str = ""
+        self, mixture: Mixture | None, merge: Merge | None = None, method: object = ""
     ) -> None:
         """Merge a mixture once all running requests have ended; None restores the base.
 

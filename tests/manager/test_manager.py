@@ -19,7 +19,7 @@ from intrinsic.errors import (
     MixtureError,
 )
 from intrinsic.hookspecs import hookimpl
-from intrinsic.lora import exact
+from intrinsic.lora import MERGE_METHODS, exact
 from intrinsic.manager import AdapterManager, ManagerOptions
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.plugins import PluginManager
@@ -275,8 +275,23 @@ async def test_plugins_may_add_merge_methods(tmp_path: Path) -> None:
     await manager.fuse("a", method="exact")
     assert backend.calls[-1] == ("merge", exact)
     assert [call for call, _ in backend.calls] == ["load", "merge", "restore", "merge"]
-    with pytest.raises(ConfigError, match="unknown merge method 'magic'; known: exact, largest"):
+    await manager.fuse("a", method=largest)
+    assert backend.calls[-1] == ("merge", largest)
+    calls = len(backend.calls)
+    await manager.fuse("a", method=largest)
+    assert len(backend.calls) == calls
+    with pytest.raises(ConfigError, match=r"unknown merge method 'magic'; known: dare, .*largest"):
         await manager.fuse("a", method="magic")
+
+
+@both_backends
+async def test_the_built_in_merge_methods_are_known_by_name(tmp_path: Path) -> None:
+    backend = FakeBackend()
+    manager = AdapterManager(backend, registry_of(tmp_path, "a"))
+    for name, method in MERGE_METHODS.items():
+        await manager.fuse("a", method=name)
+        merged = [method for call, method in backend.calls if call == "merge"]
+        assert merged[-1] == (None if name == "exact" else method)
 
 
 @both_backends
