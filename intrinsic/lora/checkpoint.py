@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from intrinsic.errors import CheckpointError, UnsupportedAdapterError
-from intrinsic.lora.config import CONFIG_NAME, LoraConfig, read_config
+from intrinsic.lora.config import CONFIG_NAME, LoraConfig, check_regular, read_config
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 
@@ -65,14 +65,15 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     the declared ranks, and that all values are finite. Raises `CheckpointError` or
     `UnsupportedAdapterError`, naming file and tensor.
     """
-    folder = Path(folder).expanduser()
+    folder = _expanded(folder)
     config = read_config(folder)
     path = folder / WEIGHTS_NAME
     data = _read_bytes(path)
     try:
         tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a sound safetensors file: {error}") from None
+    # torch refuses shapes beyond its integers with a TypeError or a RuntimeError of many lines.
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _unsound(path, error) from None
     factors = {
         module: _checked(module, pair, config, path)
         for module, pair in _paired(tensors, path).items()
@@ -88,8 +89,24 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     )
 
 
-def _read_bytes(path: Path) -> bytes:
+def _expanded(folder: str | Path) -> Path:
     try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder} cannot be found: {error}") from None
+
+
+def _unsound(path: Path, error: Exception) -> CheckpointError:
+    why = (str(error).splitlines() or [""])[0]
+    return CheckpointError(f"{path} is not a sound safetensors file: {why[:200]}")
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The file's bytes, once its header and its size were found to agree."""
+    try:
+        check_regular(path)
+        with safetensors.safe_open(path, framework="pt"):
+            pass
         return path.read_bytes()
     except FileNotFoundError:
         pickled = path.with_suffix(".bin")
@@ -99,7 +116,9 @@ def _read_bytes(path: Path) -> bytes:
             else f"no {path.name}"
         )
         raise CheckpointError(f"{path.parent} has {why}") from None
-    except OSError as error:
+    except safetensors.SafetensorError as error:
+        raise _unsound(path, error) from None
+    except (OSError, MemoryError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
 
 

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _REFUSED_IF_SET = {
 }
 """Settings of PEFT that change more than `W + s B A`, and what to call them."""
 
+_MAX_BYTES = 2**22
 _MAX_RANK = 2**20
 _MAX_PATTERN = 512
 _MAX_PATHS, _MAX_SPANS, _NAME_LENGTH = 2**24, 4, 64
@@ -115,13 +117,24 @@ def read_config(folder: Path) -> LoraConfig:
         raise CheckpointError(f"{path} is nested too deeply to be read") from None
 
 
+def check_regular(path: Path) -> None:
+    """Raise `CheckpointError` for a pipe or a device, which has no end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CheckpointError(f"{path} is a pipe or a device, not a file")
+
+
 def _read(folder: Path, path: Path) -> LoraConfig:
     try:
+        check_regular(path)
+        if (size := path.stat().st_size) > _MAX_BYTES:
+            raise CheckpointError(f"{path} has {size} bytes; a config may have {_MAX_BYTES}")
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder} has no {CONFIG_NAME}; pass a folder that PEFT's save_pretrained wrote"
         ) from None
+    except CheckpointError:
+        raise
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(raw, dict):
@@ -133,23 +146,26 @@ def _read(folder: Path, path: Path) -> LoraConfig:
 def _refuse_special_kinds(raw: dict[str, Any], path: Path) -> None:
     kind = raw.get("peft_type", "LORA")
     if kind != "LORA":
-        raise UnsupportedAdapterError(f"{path}: peft_type is {kind!r}; only LORA can be mixed")
+        raise UnsupportedAdapterError(
+            f"{path}: peft_type is {_short(kind)}; only LORA can be mixed"
+        )
     for key, words in _REFUSED_IF_SET.items():
         if raw.get(key):
             raise UnsupportedAdapterError(f"{path}: {key} is set: {words} is not supported")
     if raw.get("bias", "none") != "none":
         raise UnsupportedAdapterError(
-            f"{path}: bias is {raw['bias']!r}: trained biases are not supported; train with 'none'"
+            f"{path}: bias is {_short(raw['bias'])}: trained biases are not supported; "
+            "train with 'none'"
         )
     init = raw.get("init_lora_weights")
     if isinstance(init, str) and init.lower().startswith(_CHANGES_BASE):
         raise UnsupportedAdapterError(
-            f"{path}: init_lora_weights is {init!r}, which changed the base weights in training; "
-            "convert the adapter with PEFT's path_initial_model_for_weight_conversion"
+            f"{path}: init_lora_weights is {_short(init)}, which changed the base weights in "
+            "training; convert the adapter with PEFT's path_initial_model_for_weight_conversion"
         )
     unknown = [key for key, value in raw.items() if key.startswith("use_") and value]
     if extra := [key for key in unknown if key not in ("use_rslora", *_REFUSED_IF_SET)]:
-        raise UnsupportedAdapterError(f"{path}: {extra[0]} is set, which is not supported")
+        raise UnsupportedAdapterError(f"{path}: {extra[0][:80]} is set, which is not supported")
 
 
 def _parse(raw: dict[str, Any], path: Path) -> LoraConfig:
@@ -190,8 +206,10 @@ def _pattern(raw: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: {key} is {_short(value)}; it must map module names to numbers"
         )
-    for name in value:
-        _check_pattern(name, _BY_NAME, f"{path}: {key}")
+    if sum(_check_pattern(name, _BY_NAME, f"{path}: {key}") for name in value) > _MAX_PATHS >> 4:
+        raise CheckpointError(
+            f"{path}: {key} has {len(value)} patterns, which is too many to match"
+        )
     return value
 
 
@@ -227,8 +245,11 @@ def _layer_names(value: object, path: Path) -> tuple[str, ...]:
     return tuple(items)
 
 
-def _check_pattern(pattern: str, wrap: str, setting: str) -> None:
-    """Refuse what `re` cannot compile as PEFT wraps it, and what could match for hours."""
+def _check_pattern(pattern: str, wrap: str, setting: str) -> float:
+    """Refuse what `re` cannot compile as PEFT wraps it, and what could match for hours.
+
+    Returns how many ways there are through a name.
+    """
     if len(pattern) > _MAX_PATTERN:
         raise CheckpointError(
             f"{setting} has {_short(pattern)} of {len(pattern)} characters; "
@@ -242,11 +263,15 @@ def _check_pattern(pattern: str, wrap: str, setting: str) -> None:
         raise CheckpointError(f"{setting} has {pattern!r}, no valid pattern: {error}") from None
     # Ranks and alphas are matched to the file's own names, which may be long and hostile too.
     most = _MAX_PATHS >> 4 if wrap == _BY_NAME else _MAX_PATHS
-    if spans > _MAX_SPANS or choices * _NAME_LENGTH**spans / math.factorial(int(spans)) > most:
+    ways = math.inf
+    if spans <= _MAX_SPANS:
+        ways = choices * _NAME_LENGTH**spans / math.factorial(int(spans))
+    if ways > most:
         raise CheckpointError(
             f"{setting} has {pattern!r}, which could take hours to match; "
             "use fewer repeats, and none inside another"
         )
+    return ways
 
 
 def _paths(tree: Iterable[tuple[Any, Any]]) -> tuple[float, float]:
@@ -268,13 +293,13 @@ def _paths(tree: Iterable[tuple[Any, Any]]) -> tuple[float, float]:
     return spans, choices
 
 
-def _repeated(low: int, high: int, body: Iterable[tuple[Any, Any]]) -> tuple[float, float]:
+def _repeated(low: int, high: int, body: Any) -> tuple[float, float]:  # noqa: ANN401
     spans, choices = _paths(body)
     if high <= 1:
         return spans, choices + (low != high)
     if spans or choices > 1:
         return math.inf, choices
-    count = high - low + 1
+    count = high - low + 1 if body.getwidth()[0] else high  # what is empty takes no letters away
     return (0.0, float(count)) if count < _NAME_LENGTH else (1.0, 1.0)
 
 
@@ -303,9 +328,14 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+@lru_cache(maxsize=2**14)
+def _by_name(pattern: str) -> re.Pattern[str]:
+    return re.compile(_BY_NAME.format(pattern))
+
+
 def _by_pattern(patterns: Mapping[str, Any], module: str, default: float) -> float:
     for pattern, value in patterns.items():
-        if re.match(_BY_NAME.format(pattern), module):
+        if _by_name(pattern).match(module):
             return float(value)
     return default
 
