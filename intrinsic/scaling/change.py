@@ -76,5 +76,5 @@ def carry_out(
         undo.pop_all()
     for change in changes:
         for target in change.targets.values():
-            target.setting = change.setting
+            target.settle(change.setting)
     return reports

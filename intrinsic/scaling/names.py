@@ -62,7 +62,7 @@ def names_in(value: object, depth: int = _DEPTH) -> tuple[str, ...]:
     if value is None or depth == 0:
         return ()
     if isinstance(value, str):
-        return (value,)
+        return (value,) if value else ()
     if is_keyed(value):
         return keys_of(value)
     if isinstance(value, Iterable):

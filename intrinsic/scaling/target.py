@@ -72,10 +72,7 @@ class Target(ABC):
 
     def wanted(self, factor: float) -> Scale:
         """The scale at a factor. Raises `MixtureError` where it is not finite."""
-        try:
-            scale = times(self.base, factor)
-        except OverflowError:
-            scale = float("inf")
+        scale = times(self.base, factor)
         if not is_finite(scale):
             raise MixtureError(
                 f"scaling of {self.adapter!r} is {factor}; times its base scale {self.base} that "
@@ -92,6 +89,10 @@ class Target(ABC):
         self.write(scale)
         if not is_same(self.read(), scale):
             raise AdapterError(f"the layer kept {self.read()} where {scale} was written")
+
+    def settle(self, setting: Setting) -> None:
+        """Note what is asked for now, and the scale that stands for it."""
+        self.setting = setting
         self.left = kept(self.read())
 
     @abstractmethod

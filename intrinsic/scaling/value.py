@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def filled(now: Scale, value: Scale) -> Scale:
 
 
 def is_finite(value: Scale) -> bool:
-    """Whether a scale holds neither NaN nor infinity."""
+    """Whether a scale holds neither NaN nor infinity, nor more than a float can."""
     if isinstance(value, int | float):
-        return math.isfinite(value)
+        return abs(value) <= sys.float_info.max
     return bool(value.isfinite().all())
 
 

@@ -63,6 +63,14 @@ def test_off_keeps_the_factor_and_on_applies_it(kind: str) -> None:
     assert scale(model.lora[0]) == 0.35
 
 
+def test_a_base_that_is_whole_comes_back_as_it_was() -> None:
+    model = Wrapped(MappingLora({"a": 2}), active_adapter="a")
+    registry = ScaleRegistry.attach(model)
+    registry.set_scaling("a", 0.25)
+    registry.restore()
+    assert repr(model.lora[0].scaling) == "{'a': 2}"
+
+
 def test_a_tensor_keeps_its_place_and_comes_back_bit_for_bit() -> None:
     scaling = torch.tensor(0.7, dtype=torch.float16)
     before = scaling.clone()
@@ -176,6 +184,8 @@ class Endless(nn.Module):
         (ScalarLora(2.0), "one scale for a, b"),
         (ScaleLayerLora(2.0), "one scale for a, b"),
         (MappingLora({"a": float("nan")}), "must be finite"),
+        (MappingLora({"a": 10**400}), "must be finite"),
+        (MappingLora({"a": True}), "must be a number or a tensor"),
         (MappingLora({"a": "2"}), "must be a number or a tensor"),
         (nn.Linear(4, 4), "no LoRA layer"),
     ],
@@ -185,6 +195,39 @@ def test_what_cannot_be_scaled_exactly_is_refused_at_once(layer: nn.Module, word
     names = ["a"] if isinstance(layer, Endless) else ["a", "b"]
     with pytest.raises(UnsupportedAdapterError, match=words):
         ScaleRegistry.attach(Wrapped(layer, adapters=names))
+
+
+class RandLora(nn.Module):
+    """Another method, whose name sounds alike."""
+
+    adapter_layer_names = ("randlora_lambda", "randlora_gamma")
+    scaling = 2.0
+
+
+class OtherLora(MappingLora):
+    """Carries `b` alone, with a number for a scale."""
+
+    def __init__(self) -> None:
+        super().__init__({"b": 0.0})
+        self.scaling = 2.0  # type: ignore[assignment]
+
+
+def test_layers_of_other_methods_and_of_other_adapters_are_left_alone() -> None:
+    model = Wrapped(MappingLora({"a": 2.0}), RandLora(), OtherLora(), adapters=["a", "b"])
+    registry = ScaleRegistry.attach(model)
+    registry.set_scaling("a", 0.5)
+    assert [layer.scaling for layer in model.lora] == [{"a": 1.0}, 2.0, 2.0]
+    registry.set_scaling("b", 0.25)
+    assert [layer.scaling for layer in model.lora] == [{"a": 1.0}, 2.0, 0.5]
+
+
+def test_a_layer_that_lost_its_scale_is_told_and_nothing_is_written() -> None:
+    model = Wrapped(MappingLora({"a": 2.0}), SetScaleLora({"a": 2.0}), MappingLora({"a": 2.0}))
+    registry = ScaleRegistry.attach(model)
+    model.lora[2].scaling = {}
+    with pytest.raises(UnsupportedAdapterError, match="the scale of adapter 'a' is None"):
+        registry.set_scaling("a", 0.5)
+    assert model.lora[0].scaling == model.lora[1].in_force == {"a": 2.0}
 
 
 def test_what_is_no_model_is_refused() -> None:

@@ -36,6 +36,7 @@ from tests.scaling.stand_ins import (
         (lambda required: ["a"], ()),
         (config_with(r=8), ()),
         (None, ()),
+        ("", ()),
         (7, ()),
         ([1, None, "a"], ("a",)),
     ],

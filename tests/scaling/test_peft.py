@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import subprocess
 import sys
@@ -210,6 +211,7 @@ def test_a_merged_adapter_is_refused_and_the_base_stays_sound() -> None:
         with pytest.raises(AdapterError, match=r"'sql' is merged into .*unmerge_adapter\(\) first"):
             change()
     assert registry.set_scaling("sql", 0.5).changed == ()
+    assert len(registry.set_scaling("sql_v2", 0.5).changed) == 6
     model.unmerge_adapter()
     for key, value in model.state_dict().items():
         torch.testing.assert_close(value, base[key], rtol=0, atol=1e-6)
@@ -332,6 +334,17 @@ def test_a_scale_that_somebody_else_wrote_is_told_at_refresh() -> None:
     assert [target.scale for target in registry.targets("sql")] == [4.5, 0.75, 0.75, 0.75]
 
 
+def test_a_scale_that_somebody_else_wrote_just_as_we_would_is_ours() -> None:
+    model = wrapped()
+    registry = ScaleRegistry.attach(model)
+    registry.set_scaling("sql", 0.25)
+    for layer in layers(model):
+        layer.set_scale("sql", 0.5)
+    assert registry.set_scaling("sql", 0.5).changed == ()
+    assert registry.refresh() == Refreshed()
+    assert {target.base for target in registry.targets("sql")} == {6 / 4}
+
+
 def test_restore_passes_over_adapters_that_have_left() -> None:
     model = wrapped()
     registry = ScaleRegistry.attach(model)
@@ -340,6 +353,20 @@ def test_restore_passes_over_adapters_that_have_left() -> None:
     model.delete_adapter("sql_v2")
     assert [report.adapter for report in registry.restore()] == ["sql"]
     assert [layer.scaling["sql"] for layer in layers(model) if layer.scaling] == before
+
+
+def test_an_unloaded_model_has_no_targets_any_more() -> None:
+    model = wrapped()
+    registry = ScaleRegistry.attach(model)
+    registry.set_scaling("sql", 0.5)
+    model.base_model.unload()
+    gc.collect()
+    with pytest.raises(AdapterError, match=r"'sql' has no registered target in .* any more"):
+        registry.set_scaling("sql", 0.25)
+    registry.refresh()
+    with pytest.raises(UnsupportedAdapterError, match="'sql' has no registered target: no LoRA"):
+        registry.set_scaling("sql", 0.25)
+    assert registry.restore() == ()
 
 
 def test_pefts_own_rescaling_context_comes_and_goes() -> None:
