@@ -104,9 +104,10 @@ def test_a_mixture_of_two_equals_the_fp64_reference_side_car_and_merged(
             assert_near(one, other, dtype)
 
 
-def test_every_row_of_a_batch_is_what_it_is_alone(made: Made) -> None:
+@pytest.mark.parametrize("width", [1, 7, 20])
+def test_every_row_of_a_batch_is_what_it_is_alone(made: Made, width: int) -> None:
     engine = engine_of(made.kind.build(), made.checkpoints)
-    mixtures, ids = [ONE, BASE, BOTH, Mixture.of({"b": 1.5})], tokens(rows=4)
+    mixtures, ids = [ONE, BASE, BOTH, Mixture.of({"b": 1.5})], tokens(rows=4, width=width)
     together = under(engine, mixtures, ids)
     for row, mixture in enumerate(mixtures):
         alone = under(engine, mixture, ids[row : row + 1])
