@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
 
 from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
@@ -14,16 +16,21 @@ from intrinsic.mixture import Mixture
 class Active:
     """The mixtures of one forward pass; `rows` is empty where all rows share `shared`.
 
-    `adapters` are the ids of all adapters that any row uses, sorted.
+    `adapters` are the ids of all adapters that any row uses, sorted; `spans` the rows that stand
+    beside each other under one mixture. `plans` is where layers keep
+    what they have worked out for these mixtures.
     """
 
     shared: Mixture
     rows: tuple[Mixture, ...] = ()
     adapters: tuple[str, ...] = field(init=False, default=())
+    spans: tuple[tuple[Mixture, slice], ...] = field(init=False, default=())
+    plans: dict[object, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         used = {a for mixture in (self.rows or (self.shared,)) for a in mixture.adapters}
         object.__setattr__(self, "adapters", tuple(sorted(used)))
+        object.__setattr__(self, "spans", tuple(_spans(self.rows)))
 
     @classmethod
     def of(cls, mixtures: Mixture | Sequence[Mixture]) -> Active:
@@ -39,6 +46,14 @@ class Active:
     def weight(self, row: int, adapter: str) -> float:
         """The adapter's weight in that row's mixture; 0 where the row does not use it."""
         return dict(self.rows[row].entries).get(adapter, 0.0)
+
+
+def _spans(rows: Sequence[Mixture]) -> Iterator[tuple[Mixture, slice]]:
+    at = 0
+    for mixture, same in groupby(rows):
+        count = len(list(same))
+        yield mixture, slice(at, at + count)
+        at += count
 
 
 ACTIVE: ContextVar[Active | None] = ContextVar("intrinsic_active", default=None)

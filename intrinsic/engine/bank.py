@@ -13,7 +13,7 @@ the ones that it started with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,12 +22,18 @@ from intrinsic.lora import Factors
 
 @dataclass(frozen=True, slots=True)
 class BankView:
-    """One adapter's rows of a bank: `A (r, in)`, `B (r, out)`, their first row, and the scale s."""
+    """One adapter's rows of a bank: `A (r, in)`, `B (r, out)`, their first row, and the scale s.
+
+    `bias (out,)` is added with the scale too. `gain (out,)` multiplies the base layer's product
+    `W x`, as DoRA does; B is stretched already then.
+    """
 
     A: torch.Tensor
     B: torch.Tensor
     start: int
     scale: float
+    bias: torch.Tensor | None = None
+    gain: torch.Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -52,22 +58,39 @@ class FactorBank:
 
     @property
     def bytes_used(self) -> int:
-        """Bytes that the stacks take, free rows included."""
-        return sum(t.numel() * t.element_size() for t in (self.A, self.B))
+        """Bytes that the stacks take, free rows included, and the biases and gains."""
+        extras = [t for v in self._views.values() for t in (v.bias, v.gain) if t is not None]
+        return sum(t.numel() * t.element_size() for t in (self.A, self.B, *extras))
 
     def get(self, adapter: str) -> BankView | None:
         """The adapter's rows, or None where it does not change this layer."""
         return self._views.get(adapter)
 
-    def add(self, adapter: str, factors: Factors) -> None:
-        """Copy an adapter's factors into free rows, growing the stacks where there are none."""
+    def add(
+        self,
+        adapter: str,
+        factors: Factors,
+        *,
+        scaling: float = 1.0,
+        stretch: torch.Tensor | None = None,
+    ) -> None:
+        """Copy an adapter's factors into free rows, growing the stacks where there are none.
+
+        `scaling` multiplies all that the adapter does; `stretch (out,)` is DoRA's.
+        """
         start = self._first_fit(factors.rank)
         if start + factors.rank > self.rows:
             self._grow(max(start + factors.rank, self.rows + self.rows // 2))
         rows = slice(start, start + factors.rank)
         self.A[rows].copy_(factors.A)
-        self.B[rows].copy_(factors.B.T)
-        self._views[adapter] = BankView(self.A[rows], self.B[rows], start, factors.scale)
+        B, gain = factors.B, None
+        if stretch is not None:
+            B = B.to(stretch) * stretch[:, None]
+            gain = ((stretch - 1) * scaling).to(self.B)
+        self.B[rows].copy_(B.T)
+        bias = None if factors.bias is None else factors.bias.to(self.B)
+        scale = factors.scale * scaling
+        self._views[adapter] = BankView(self.A[rows], self.B[rows], start, scale, bias, gain)
 
     def remove(self, adapter: str) -> None:
         """Free an adapter's rows; one that is not here is left alone."""
@@ -96,4 +119,4 @@ class FactorBank:
         self.A, self.B = A, B
         for adapter, view in list(self._views.items()):
             held = slice(view.start, view.start + view.rank)
-            self._views[adapter] = BankView(A[held], B[held], view.start, view.scale)
+            self._views[adapter] = replace(view, A=A[held], B=B[held])

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from intrinsic.engine.active import ACTIVE, Active
 from intrinsic.engine.fingerprint import fingerprint
 from intrinsic.engine.merged import MergedMode, Terms
 from intrinsic.engine.sidecar import SideCar
+from intrinsic.engine.target import Target
 from intrinsic.errors import (
     AdapterExistsError,
     AdapterInUseError,
@@ -36,6 +38,13 @@ class LoadedAdapter:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    adapter: LoadedAdapter
+    factors: Mapping[str, Factors]
+    scaling: float
+
+
 class LoraEngine:
     """Applies mixtures of LoRA adapters to `model`, in place, and leaves no trace.
 
@@ -48,7 +57,7 @@ class LoraEngine:
         self.model = model
         self._modules = dict(model.named_modules())
         self._sidecars: dict[str, SideCar] = {}
-        self._loaded: dict[str, tuple[LoadedAdapter, Mapping[str, Factors]]] = {}
+        self._loaded: dict[str, _Held] = {}
         self._in_use: Counter[str] = Counter()
         self._running = 0
         self._merged = MergedMode()
@@ -58,7 +67,7 @@ class LoraEngine:
     def loaded(self) -> tuple[LoadedAdapter, ...]:
         """The adapters on the model, in the order of loading."""
         with self._lock:
-            return tuple(adapter for adapter, _ in self._loaded.values())
+            return tuple(held.adapter for held in self._loaded.values())
 
     @property
     def merged(self) -> Mixture | None:
@@ -82,7 +91,7 @@ class LoraEngine:
     ) -> LoadedAdapter:
         """Put an adapter on the model under the id `adapter`; all of it fits, or nothing changes.
 
-        `scaling` multiplies every scale of the adapter. Raises `AdapterExistsError`, or
+        `scaling` multiplies all that the adapter changes. Raises `AdapterExistsError`, or
         `IncompatibleAdapterError` naming the layers that are missing or of another shape.
         """
         with self._lock:
@@ -91,15 +100,12 @@ class LoraEngine:
                     f"adapter {adapter!r} is loaded already; unload it first or use another name"
                 )
             fitting = self._fit(checkpoint)
-            factors = {
-                name: Factors(found.A, found.B, found.scale * scaling)
-                for name, found in checkpoint.factors.items()
-            }
-            self._commit(adapter, fitting, factors)
+            factors = checkpoint.factors
+            self._commit(adapter, fitting, factors, scaling)
             loaded = LoadedAdapter(
                 adapter, tuple(factors), self._bytes_of(adapter, fitting), checkpoint.digest
             )
-            self._loaded[adapter] = (loaded, factors)
+            self._loaded[adapter] = _Held(loaded, factors, scaling)
             return loaded
 
     def unload(self, adapter: str) -> None:
@@ -116,7 +122,7 @@ class LoraEngine:
                 raise AdapterInUseError(
                     f"adapter {adapter!r} is in use; wait for its requests, or restore the base"
                 )
-            loaded, _ = self._loaded.pop(adapter)
+            loaded = self._loaded.pop(adapter).adapter
             for name in loaded.layers:
                 self._sidecars[name].bank.remove(adapter)
             self._drop_idle(loaded.layers)
@@ -157,7 +163,7 @@ class LoraEngine:
             self._check_idle("merge")
             self._check_loaded(mixture.adapters)
             layers = self._terms(mixture)
-            self._refuse_tied([sidecar for sidecar, _ in layers])
+            self._refuse_tied([target for target, _ in layers])
             self._merged.restore()
             self._merged.merge(mixture, layers, method)
 
@@ -177,18 +183,18 @@ class LoraEngine:
 
     def _fit(self, checkpoint: LoraCheckpoint) -> dict[str, SideCar]:
         fitting: dict[str, SideCar] = {}
-        problems = self._uncovered(checkpoint)
+        problems = self._uncovered(checkpoint) + self._other_base(checkpoint)
         for name, factors in checkpoint.factors.items():
             layer = self._modules.get(name)
             if layer is None:
                 problems.append(f"the model has no layer {name}")
                 continue
             try:
-                sidecar = self._sidecars.get(name) or SideCar(name, layer)
+                sidecar = self._sidecars.get(name) or SideCar(Target(name, layer))
             except IncompatibleAdapterError as error:
                 problems.append(str(error))
                 continue
-            if misfit := sidecar.misfit(factors):
+            if misfit := sidecar.target.misfit(factors):
                 problems.append(misfit)
             fitting[name] = sidecar
         if problems:
@@ -207,12 +213,25 @@ class LoraEngine:
             if checkpoint.config.targets(name) and name not in checkpoint.factors
         ]
 
+    def _other_base(self, checkpoint: LoraCheckpoint) -> list[str]:
+        """Base weights which the file brings along and which are not the model's own."""
+        return [
+            f"the file's copy of {name} has other values: it was resized or trained"
+            for name, values in checkpoint.base_copies.items()
+            if not _holds(self._modules.get(name), values)
+        ]
+
     def _commit(
-        self, adapter: str, fitting: Mapping[str, SideCar], factors: Mapping[str, Factors]
+        self,
+        adapter: str,
+        fitting: Mapping[str, SideCar],
+        factors: Mapping[str, Factors],
+        scaling: float,
     ) -> None:
         try:
             for name, sidecar in fitting.items():
-                sidecar.bank.add(adapter, factors[name])
+                stretch = sidecar.target.stretch(factors[name])
+                sidecar.bank.add(adapter, factors[name], scaling=scaling, stretch=stretch)
         except BaseException:
             for sidecar in fitting.values():
                 sidecar.bank.remove(adapter)
@@ -223,7 +242,8 @@ class LoraEngine:
     @staticmethod
     def _bytes_of(adapter: str, fitting: Mapping[str, SideCar]) -> int:
         views = [view for s in fitting.values() if (view := s.bank.get(adapter)) is not None]
-        return sum(t.numel() * t.element_size() for view in views for t in (view.A, view.B))
+        tensors = [t for v in views for t in (v.A, v.B, v.bias, v.gain) if t is not None]
+        return sum(t.numel() * t.element_size() for t in tensors)
 
     def _drop_idle(self, names: Sequence[str]) -> None:
         """Detach side-cars that serve no adapter any more."""
@@ -231,19 +251,20 @@ class LoraEngine:
             if self._sidecars[name].bank.rows == 0:
                 self._sidecars.pop(name).detach()
 
-    def _terms(self, mixture: Mixture) -> list[tuple[SideCar, Terms]]:
+    def _terms(self, mixture: Mixture) -> list[tuple[Target, Terms]]:
         terms: dict[str, Terms] = {}
         for adapter, weight in mixture.entries:
-            for name, factors in self._loaded[adapter][1].items():
-                terms.setdefault(name, []).append((factors, weight))
-        return [(self._sidecars[name], layer_terms) for name, layer_terms in terms.items()]
+            held = self._loaded[adapter]
+            for name, factors in held.factors.items():
+                terms.setdefault(name, []).append((factors, weight * held.scaling))
+        return [(self._sidecars[name].target, layer_terms) for name, layer_terms in terms.items()]
 
-    def _refuse_tied(self, sidecars: Sequence[SideCar]) -> None:
+    def _refuse_tied(self, targets: Sequence[Target]) -> None:
         owners: dict[int, list[str]] = {}
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             owners.setdefault(parameter.data_ptr(), []).append(name)
-        for sidecar in sidecars:
-            names = owners.get(sidecar.weight.data_ptr(), [])
+        for target in targets:
+            names = owners.get(target.weight.data_ptr(), [])
             if len(names) > 1:
                 raise UnsupportedAdapterError(
                     f"{' and '.join(names)} share one weight: merging would change both; "
@@ -260,3 +281,8 @@ class LoraEngine:
             raise AdapterInUseError(
                 f"cannot {action} while {self._running} forward passes run; wait for them"
             )
+
+
+def _holds(layer: nn.Module | None, values: torch.Tensor) -> bool:
+    weight = getattr(layer, "weight", None)
+    return isinstance(weight, torch.Tensor) and torch.equal(values.to(weight), weight)

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from intrinsic.engine.sidecar import SideCar
+from intrinsic.engine.target import Target
 from intrinsic.errors import UnsupportedAdapterError
 from intrinsic.lora import Factors, MergeMethod, delta, exact
 from intrinsic.mixture import Mixture
@@ -22,8 +23,8 @@ Terms = list[tuple[Factors, float]]
 
 @dataclass(frozen=True, slots=True)
 class _Pristine:
-    sidecar: SideCar
-    weight: torch.Tensor
+    parameter: nn.Parameter
+    values: torch.Tensor
 
 
 class MergedMode:
@@ -36,19 +37,19 @@ class MergedMode:
     @property
     def bytes_used(self) -> int:
         """Bytes of the pristine copies."""
-        return sum(p.weight.numel() * p.weight.element_size() for p in self._pristine)
+        return sum(p.values.numel() * p.values.element_size() for p in self._pristine)
 
     def merge(
         self,
         mixture: Mixture,
-        layers: Iterable[tuple[SideCar, Terms]],
+        layers: Iterable[tuple[Target, Terms]],
         method: MergeMethod = exact,
     ) -> None:
         """Write the mixture into all layers, or, where one fails, into none."""
         assert self.mixture is None
         try:
-            for sidecar, terms in layers:
-                self._write(sidecar, terms, method)
+            for target, terms in layers:
+                self._write(target, terms, method)
         except BaseException:
             self.restore()
             raise
@@ -58,22 +59,43 @@ class MergedMode:
         """Copy the pristine weights back; without a merge this does nothing."""
         with torch.no_grad():
             for pristine in self._pristine:
-                pristine.sidecar.weight.copy_(pristine.weight)
+                pristine.parameter.copy_(pristine.values)
         self._pristine.clear()
         self.mixture = None
 
-    def _write(self, sidecar: SideCar, terms: Terms, method: MergeMethod) -> None:
-        weight = sidecar.weight
-        dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        pristine = weight.detach().clone()
-        W = pristine.T if sidecar.transposed else pristine
-        deltas = [delta(factors, dtype=dtype).to(W.device) for factors, _ in terms]
-        change = method(deltas, [w for _, w in terms])
-        merged = (W.to(dtype) + change).to(weight.dtype)
-        if not torch.isfinite(merged).all():
+    def _write(self, target: Target, terms: Terms, method: MergeMethod) -> None:
+        weight = target.weight
+        dtype = _sum_dtype(weight)
+        W = target.matrix
+        deltas = [delta(factors, dtype=dtype, W=W).to(W.device) for factors, _ in terms]
+        merged = W.to(dtype) + method(deltas, [w for _, w in terms])
+        self._replace(target, weight, merged.T if target.transposed else merged)
+        if any(factors.bias is not None for factors, _ in terms):
+            self._write_bias(target, terms)
+
+    def _write_bias(self, target: Target, terms: Terms) -> None:
+        bias = target.bias
+        if bias is None:
             raise UnsupportedAdapterError(
-                f"merging makes {sidecar.name} infinite; lower the weights"
+                f"{target.name} has no bias that a trained one could be merged into; "
+                "use side-car mode"
             )
-        self._pristine.append(_Pristine(sidecar, pristine))
+        merged = bias.detach().to(_sum_dtype(bias))
+        for factors, weight in terms:
+            if factors.bias is not None:
+                merged = merged + weight * factors.scale * factors.bias.to(merged)
+        self._replace(target, bias, merged)
+
+    def _replace(self, target: Target, parameter: nn.Parameter, values: torch.Tensor) -> None:
+        rounded = values.to(parameter.dtype)
+        if not torch.isfinite(rounded).all():
+            raise UnsupportedAdapterError(
+                f"merging makes {target.name} infinite; lower the weights"
+            )
+        self._pristine.append(_Pristine(parameter, parameter.detach().clone()))
         with torch.no_grad():
-            weight.copy_(merged.T if sidecar.transposed else merged)
+            parameter.copy_(rounded)
+
+
+def _sum_dtype(parameter: nn.Parameter) -> torch.dtype:
+    return torch.float64 if parameter.dtype == torch.float64 else torch.float32

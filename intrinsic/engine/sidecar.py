@@ -4,86 +4,59 @@
       x ────┤                                                + ──── y
             └── A (R, in) ── × w s per row ── B (R, out) ────┘
 
-The layer's `forward` is shadowed on the instance; its class, its parameters and the module tree
-stay as they are, and detaching deletes the shadow. Without an active mixture the layer's own
-result is returned as it is, bit for bit.
+DoRA also multiplies `W x` by a gain per output, and a trained bias is added. The layer's `forward`
+is shadowed on the instance; its class, its parameters and the module tree stay as they are, and
+detaching deletes the shadow. Without an active mixture the layer's own result is returned as it
+is, bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
-from transformers.pytorch_utils import Conv1D
 
 from intrinsic.engine.active import ACTIVE, Active
 from intrinsic.engine.bank import FactorBank
-from intrinsic.errors import IncompatibleAdapterError, MixtureError
-from intrinsic.lora import Factors
+from intrinsic.engine.plan import RowsPlan, SharedPlan, plan_rows, plan_shared
+from intrinsic.engine.target import Target
+from intrinsic.errors import MixtureError
+from intrinsic.mixture import Mixture
 
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+ROW_BY_ROW_TOKENS = 16
+"""From so many tokens a row on, each row's own adapters cost less than everybody's stack."""
 
 
 class SideCar:
-    """LoRA beside one `nn.Linear` or transformers `Conv1D`.
+    """LoRA beside one layer."""
 
-    Raises `IncompatibleAdapterError` for any other layer and for quantised weights.
-    """
-
-    def __init__(self, name: str, layer: nn.Module) -> None:
-        self.name = name
-        self.layer = layer
-        weight = _weight_of(name, layer)
-        self.transposed = isinstance(layer, Conv1D)
-        shape = tuple(weight.shape)
-        self.in_features, self.out_features = shape if self.transposed else shape[::-1]
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        weight = target.weight
         self.bank = FactorBank(
-            self.in_features, self.out_features, dtype=weight.dtype, device=weight.device
+            target.in_features, target.out_features, dtype=weight.dtype, device=weight.device
         )
         self._attached = False
         self._own_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
-        self._base_forward: Callable[[torch.Tensor], torch.Tensor] = layer.forward
-
-    @property
-    def weight(self) -> nn.Parameter:
-        """The base weight: `(out, in)`, or `(in, out)` where `transposed`."""
-        weight: Any = self.layer.weight
-        assert isinstance(weight, nn.Parameter)
-        return weight
-
-    def misfit(self, factors: Factors) -> str | None:
-        """Say how factors do not fit this layer, or None where they do."""
-        found = (int(factors.A.shape[1]), int(factors.B.shape[0]))
-        if found != (self.in_features, self.out_features):
-            return (
-                f"{self.name} maps {self.in_features} to {self.out_features}, "
-                f"the adapter maps {found[0]} to {found[1]}"
-            )
-        dtype = self.weight.dtype
-        limit = torch.finfo(dtype).max
-        for factor in (factors.A, factors.B):
-            if limit < torch.finfo(factor.dtype).max and factor.abs().max() > limit:
-                return f"{self.name} has factors too large for {dtype}"
-        return None
+        self._base_forward: Callable[[torch.Tensor], torch.Tensor] = target.layer.forward
 
     def attach(self) -> None:
         """Shadow the layer's forward; doing it twice is doing it once."""
         if not self._attached:
-            self._own_forward = vars(self.layer).get("forward")
-            self._base_forward = self.layer.forward
-            self.layer.forward = self._forward
+            layer = self.target.layer
+            self._own_forward = vars(layer).get("forward")
+            self._base_forward = layer.forward
+            layer.forward = self._forward
             self._attached = True
 
     def detach(self) -> None:
         """Give the layer back the forward that it had; a pass that is under way may still end."""
         if self._attached:
+            layer = self.target.layer
             if self._own_forward is None:
-                del self.layer.forward
+                del layer.forward
             else:
-                self.layer.forward = self._own_forward
+                layer.forward = self._own_forward
             self._attached = False
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -91,65 +64,77 @@ class SideCar:
         active = ACTIVE.get()
         if active is None:
             return y
-        return self._rows(x, y, active) if active.rows else self._shared(x, y, active)
+        if not active.rows:
+            return self._shared(active, active.shared, x, y)
+        x = self._by_row(x, len(active.rows))
+        by_row = y.reshape(*x.shape[:2], -1)  # (rows, tokens, out)
+        serve = self._each_row if x.shape[1] >= ROW_BY_ROW_TOKENS else self._stacked
+        return serve(active, x, by_row).view(y.shape)
 
-    def _shared(self, x: torch.Tensor, y: torch.Tensor, active: Active) -> torch.Tensor:
-        """One mixture for all rows: two products per adapter, on views, whatever else is loaded."""
-        flat = x.reshape(-1, self.in_features)  # (tokens, in)
-        out = y.reshape(-1, self.out_features)  # (tokens, out)
-        for adapter, weight in active.shared.entries:
-            view = self.bank.get(adapter)
-            if view is not None:
-                out = torch.addmm(out, F.linear(flat, view.A), view.B, alpha=weight * view.scale)
+    def _shared(
+        self, active: Active, mixture: Mixture, x: torch.Tensor, y: torch.Tensor
+    ) -> torch.Tensor:
+        """One mixture for all of x: products with its adapters only, whatever else is loaded."""
+        plan = self._plan(active, mixture)
+        if not plan.terms:
+            return y
+        target = self.target
+        flat = x.reshape(-1) if target.is_embedding else x.reshape(-1, target.in_features)
+        out = y.reshape(-1, target.out_features)  # (tokens, out)
+        if plan.gain is not None:
+            out = out + plan.gain * self._product(out)
+        if plan.bias is not None:
+            out = out + plan.bias
+        for A, B, weight in plan.terms:
+            out = torch.addmm(out, target.down(flat, A), B, alpha=weight)
         return out.view(y.shape)
 
-    def _rows(self, x: torch.Tensor, y: torch.Tensor, active: Active) -> torch.Tensor:
-        """A mixture per row: two products with the stack of the adapters in use."""
-        views = [(a, v) for a in active.adapters if (v := self.bank.get(a)) is not None]
-        if not views:
-            return y
-        A = torch.cat([view.A for _, view in views])  # (R, in)
-        B = torch.cat([view.B for _, view in views])  # (R, out)
-        weights = torch.tensor(
-            [
-                [active.weight(row, a) * v.scale for a, v in views for _ in range(v.rank)]
-                for row in range(len(active.rows))
-            ],
-            dtype=x.dtype,
-            device=x.device,
-        )  # (rows, R)
-        hidden = F.linear(x, A)  # (rows, ..., R)
-        weights = self._spread(weights, hidden)
+    def _each_row(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """A mixture per row, row after row: each reads its own adapters only."""
+        parts = [self._shared(active, mixture, x[span], y[span]) for mixture, span in active.spans]
+        return torch.cat(parts)
+
+    def _stacked(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """A mixture per row, all at once: products with the adapters that any row uses."""
+        plan = active.plans.get(self, active)
+        if plan is active:
+            plan = active.plans[self] = plan_rows(self.bank, active)
+        return y if plan is None else self._apply_rows(plan, x, y)
+
+    def _apply_rows(self, plan: RowsPlan, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = y
+        if plan.gain is not None:
+            out = out + plan.gain[:, None] * self._product(y)
+        if plan.bias is not None:
+            out = out + plan.bias[:, None]
+        hidden = self.target.down(x, plan.A) * plan.weights[:, None]  # (rows, tokens, R)
         # A row that does not use an adapter must not see its overflow either: inf * 0 is NaN.
-        hidden = (hidden * weights).masked_fill(weights == 0, 0.0)
-        return y + hidden @ B
+        hidden = hidden.masked_fill(plan.unused[:, None], 0.0)
+        flat = out.reshape(-1, out.shape[-1])
+        return torch.addmm(flat, hidden.view(-1, hidden.shape[-1]), plan.B).view(y.shape)
 
-    def _spread(self, weights: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """Give every token of a row its row's weights.
+    def _plan(self, active: Active, mixture: Mixture) -> SharedPlan:
+        plan: SharedPlan | None = active.plans.get((self, mixture.id))
+        if plan is None:
+            plan = active.plans[self, mixture.id] = plan_shared(self.bank, mixture)
+        return plan
 
-        Shape: weights `(rows, R)`, hidden `(rows, ..., R)` or `(rows * tokens, R)`.
+    def _product(self, y: torch.Tensor) -> torch.Tensor:
+        """`W x`, from the base layer's output."""
+        bias = self.target.bias
+        return y if bias is None else y - bias
+
+    def _by_row(self, x: torch.Tensor, rows: int) -> torch.Tensor:
+        """Split x by the rows of the batch.
+
+        Shape: `(rows, ..., in)` or `(rows * tokens, in)` to `(rows, tokens, in)`; ids without `in`.
         """
-        rows, first = weights.shape[0], hidden.shape[0]
-        if ".experts." in self.name or first % rows or (hidden.dim() > 2 and first != rows):
+        target = self.target
+        width = () if target.is_embedding else (target.in_features,)
+        first, flat = x.shape[0], x.dim() == 1 + len(width)
+        if ".experts." in target.name or first % rows or not (flat or first == rows):
             raise MixtureError(
-                f"{self.name} got {first} inputs for {rows} mixtures and cannot tell which input "
+                f"{target.name} got {first} inputs for {rows} mixtures and cannot tell which input "
                 "belongs to which; run these requests one mixture at a time"
             )
-        if hidden.dim() == 2:
-            return weights.repeat_interleave(first // rows, dim=0)
-        return weights.view(rows, *[1] * (hidden.dim() - 2), -1)
-
-
-def _weight_of(name: str, layer: nn.Module) -> nn.Parameter:
-    if not isinstance(layer, nn.Linear | Conv1D):
-        raise IncompatibleAdapterError(
-            f"{name} is {type(layer).__name__}; LoRA can be applied to nn.Linear and Conv1D"
-        )
-    weight: Any = layer.weight
-    assert isinstance(weight, nn.Parameter)
-    if weight.dtype not in _DTYPES or weight.dim() != 2:
-        raise IncompatibleAdapterError(
-            f"{name} holds {weight.dtype} of shape {tuple(weight.shape)}: "
-            "quantised bases are not supported; use a matrix of fp16, bf16, fp32 or fp64"
-        )
-    return weight
+        return x.reshape(rows, -1, *width)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors
@@ -14,41 +13,43 @@ import torch
 
 from intrinsic.errors import CheckpointError, UnsupportedAdapterError
 from intrinsic.lora.config import CONFIG_NAME, LoraConfig, check_regular, read_config
+from intrinsic.lora.tensors import Parts, place
 
 WEIGHTS_NAME = "adapter_model.safetensors"
-
-_PREFIX = "base_model.model."
-_MAX_KEY = 256
-_FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_SPECIAL_TENSORS = {
-    ".base_layer.": "a copy of the base layer (left out by save_embedding_layers=False)",
-    "lora_embedding_": "LoRA on embeddings",
-    "lora_magnitude_vector": "DoRA",
-    ".lora_A.bias": "lora_bias",
-    ".lora_B.bias": "lora_bias",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """One module's low-rank update: `A (r, in)`, `B (out, r)`, scale s."""
+    """One module's update: `A (r, in)`, `B (out, r)`, scale s.
+
+    `bias (out,)` is trained beside B and scaled with it (PEFT's `lora_bias`). `magnitude (out,)`
+    makes it DoRA. For an `embedding`, `in` is the number of embeddings and `out` their width.
+    """
 
     A: torch.Tensor
     B: torch.Tensor
     scale: float
+    bias: torch.Tensor | None = None
+    magnitude: torch.Tensor | None = None
+    embedding: bool = False
 
     @property
     def rank(self) -> int:
         """r, the number of rows of A."""
         return int(self.A.shape[0])
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether `W + s B A` is all of it."""
+        return self.bias is None and self.magnitude is None and not self.embedding
+
 
 @dataclass(frozen=True, slots=True)
 class LoraCheckpoint:
     """The factors of every module by the module's name in the model, with the config.
 
-    `digest` is the SHA-256 of both files' bytes, in hex.
+    `base_copies` are base weights that PEFT stored along, by module, as it does where an embedding
+    or the head is a target. `digest` is the SHA-256 of both files' bytes, in hex.
     """
 
     path: Path
@@ -56,13 +57,14 @@ class LoraCheckpoint:
     factors: Mapping[str, Factors]
     digest: str
     bytes_used: int
+    base_copies: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     """Read a folder that PEFT's `save_pretrained` wrote.
 
-    Checks the config, that every tensor of the file is one half of a pair, that shapes agree with
-    the declared ranks, and that all values are finite. Raises `CheckpointError` or
+    Checks the config, that every tensor of the file has its place, that shapes agree with the
+    declared ranks, and that all values are finite. Raises `CheckpointError` or
     `UnsupportedAdapterError`, naming file and tensor.
     """
     folder = _expanded(folder)
@@ -74,18 +76,22 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     # torch refuses shapes beyond its integers with a TypeError or a RuntimeError of many lines.
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _unsound(path, error) from None
-    factors = {
-        module: _checked(module, pair, config, path)
-        for module, pair in _paired(tensors, path).items()
-    }
+    modules = place(tensors, path)
     digest = hashlib.sha256((folder / CONFIG_NAME).read_bytes())
     digest.update(data)
     return LoraCheckpoint(
         path=folder,
         config=config,
-        factors=factors,
+        factors={
+            module: _checked(module, parts, config, path)
+            for module, parts in modules.items()
+            if parts.keys() != {"base"}
+        },
         digest=digest.hexdigest(),
         bytes_used=sum(t.numel() * t.element_size() for t in tensors.values()),
+        base_copies={
+            module: parts["base"][1] for module, parts in modules.items() if "base" in parts
+        },
     )
 
 
@@ -122,57 +128,45 @@ def _read_bytes(path: Path) -> bytes:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
 
 
-def _paired(
-    tensors: Mapping[str, torch.Tensor], path: Path
-) -> dict[str, dict[str, tuple[str, torch.Tensor]]]:
-    pairs: dict[str, dict[str, tuple[str, torch.Tensor]]] = {}
-    for key, tensor in tensors.items():
-        if len(key) > _MAX_KEY:
-            raise CheckpointError(
-                f"{path}: tensor '{key[:60]}...' has a name of {len(key)} characters; "
-                f"{_MAX_KEY} are allowed"
-            )
-        found = _FACTOR.match(key.removeprefix(_PREFIX))
-        if found is None:
-            raise _unplaced(key, path)
-        pair = pairs.setdefault(found["module"], {})
-        if found["side"] in pair:
-            raise CheckpointError(f"{path}: {found['module']} has lora_{found['side']} twice")
-        pair[found["side"]] = (key, tensor)
-    if not pairs:
-        raise CheckpointError(f"{path} holds no LoRA tensors")
-    return pairs
-
-
-def _unplaced(key: str, path: Path) -> CheckpointError | UnsupportedAdapterError:
-    for mark, words in _SPECIAL_TENSORS.items():
-        if mark in key:
-            return UnsupportedAdapterError(f"{path}: tensor {key!r}: {words} is not supported")
-    return CheckpointError(
-        f"{path}: tensor {key!r} is no lora_A or lora_B of a module; "
-        "whole trained modules and other additions are not supported"
-    )
-
-
-def _checked(
-    module: str, pair: dict[str, tuple[str, torch.Tensor]], config: LoraConfig, path: Path
-) -> Factors:
+def _checked(module: str, parts: Parts, config: LoraConfig, path: Path) -> Factors:
+    embedding = "embedding A" in parts or "embedding B" in parts
+    kind = "embedding " if embedding else ""
     for side in "AB":
-        if side not in pair:
-            raise CheckpointError(f"{path}: {module} has no lora_{side}")
-        key, tensor = pair[side]
-        if tensor.dim() != 2 or tensor.dtype not in _FLOATS:
-            raise CheckpointError(
-                f"{path}: tensor {key!r} is {tuple(tensor.shape)} {tensor.dtype}; "
-                "it must be a matrix of fp16, bf16, fp32 or fp64"
-            )
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: tensor {key!r} holds NaN or infinite values")
-    (key_a, A), (_, B) = pair["A"], pair["B"]
+        if kind + side not in parts:
+            raise CheckpointError(f"{path}: {module} has no lora_{kind.replace(' ', '_')}{side}")
+    (key_a, A), (_, B) = parts[f"{kind}A"], parts[f"{kind}B"]
     rank = config.rank_of(module)
     if A.shape[0] != rank or B.shape[1] != rank:
         raise CheckpointError(
             f"{path}: tensor {key_a!r} has rank {A.shape[0]} and its B has rank {B.shape[1]}, "
             f"but {CONFIG_NAME} declares {rank}"
         )
-    return Factors(A=A, B=B, scale=config.scale_of(module))
+    _check_kinds(module, parts, config, path)
+    bias, magnitude = (_vector(part, parts, B, path) for part in ("bias", "magnitude"))
+    return Factors(A, B, config.scale_of(module), bias, magnitude, embedding)
+
+
+def _check_kinds(module: str, parts: Parts, config: LoraConfig, path: Path) -> None:
+    """Bias and magnitudes are where the config declares them, and nowhere else."""
+    embedding = "embedding A" in parts
+    if embedding and "magnitude" in parts:
+        raise UnsupportedAdapterError(f"{path}: {module}: DoRA on embeddings is not supported")
+    declared = {"magnitude": config.use_dora, "bias": config.lora_bias and not embedding}
+    for part, setting in (("magnitude", "use_dora"), ("bias", "lora_bias")):
+        if (part in parts) != declared[part]:
+            found, said = ("a", "not") if part in parts else ("no", "")
+            raise CheckpointError(
+                f"{path}: {module} has {found} {part}, "
+                f"but {setting} is {f'{said} set'.strip()} in {CONFIG_NAME}"
+            )
+
+
+def _vector(part: str, parts: Parts, B: torch.Tensor, path: Path) -> torch.Tensor | None:
+    if part not in parts:
+        return None
+    key, vector = parts[part]
+    if vector.shape[0] != B.shape[0]:
+        raise CheckpointError(
+            f"{path}: tensor {key!r} has {vector.shape[0]} values for {B.shape[0]} outputs"
+        )
+    return vector

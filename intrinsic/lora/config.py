@@ -20,9 +20,7 @@ _PARSER: Any = re._parser  # type: ignore[attr-defined]
 _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 
 _REFUSED_IF_SET = {
-    "use_dora": "DoRA (its magnitudes are not additive)",
     "modules_to_save": "modules_to_save (whole trained modules)",
-    "lora_bias": "lora_bias (a trained bias on B)",
     "trainable_token_indices": "trainable_token_indices",
     "target_parameters": "target_parameters (LoRA on bare parameters, as in MoE experts)",
     "layer_replication": "layer_replication",
@@ -35,8 +33,12 @@ _REFUSED_IF_SET = {
     "monteclora_config": "MonteCLoRA",
     "velora_config": "VeLoRA",
     "megatron_config": "Megatron layers",
+    "ensure_weight_tying": "ensure_weight_tying (one LoRA for tied layers)",
 }
 """Settings of PEFT that change more than `W + s B A`, and what to call them."""
+
+_FLAGS = ("use_rslora", "use_dora", "lora_bias")
+"""Settings of PEFT that are served."""
 
 _MAX_BYTES = 2**22
 _MAX_RANK = 2**20
@@ -63,6 +65,8 @@ class LoraConfig:
     r: int
     alpha: float
     use_rslora: bool = False
+    use_dora: bool = False
+    lora_bias: bool = False
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
     target_modules: str | tuple[str, ...] = ()
@@ -164,7 +168,7 @@ def _refuse_special_kinds(raw: dict[str, Any], path: Path) -> None:
             "training; convert the adapter with PEFT's path_initial_model_for_weight_conversion"
         )
     unknown = [key for key, value in raw.items() if key.startswith("use_") and value]
-    if extra := [key for key in unknown if key not in ("use_rslora", *_REFUSED_IF_SET)]:
+    if extra := [key for key in unknown if key not in _FLAGS]:
         raise UnsupportedAdapterError(f"{path}: {extra[0][:80]} is set, which is not supported")
 
 
@@ -181,14 +185,17 @@ def _parse(raw: dict[str, Any], path: Path) -> LoraConfig:
             raise CheckpointError(
                 f"{path}: alpha of {key!r} is {_short(alpha)}; it must be a finite number"
             )
-    use_rslora = raw.get("use_rslora") or False
-    if not isinstance(use_rslora, bool):
-        raise CheckpointError(f"{path}: use_rslora is {_short(use_rslora)}; it must be a boolean")
+    flags = {key: raw.get(key) or False for key in _FLAGS}
+    for key, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise CheckpointError(f"{path}: {key} is {_short(flag)}; it must be a boolean")
+    if flags["use_dora"] and flags["lora_bias"]:
+        raise UnsupportedAdapterError(f"{path}: use_dora and lora_bias are both set; PEFT has none")
     known = {*_REFUSED_IF_SET, *LoraConfig.__dataclass_fields__, "lora_alpha", "peft_type"}
     return LoraConfig(
         r=raw["r"],
         alpha=float(raw["lora_alpha"]),
-        use_rslora=use_rslora,
+        **flags,
         rank_pattern=rank_pattern,
         alpha_pattern=alpha_pattern,
         target_modules=_modules(raw, "target_modules", path),

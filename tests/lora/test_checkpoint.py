@@ -133,9 +133,9 @@ def test_integers_and_vectors_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"use_dora": True}, "DoRA"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"lora_bias": True}, "lora_bias"),
+        ({"use_dora": True, "lora_bias": True}, "both set"),
+        ({"ensure_weight_tying": True}, "ensure_weight_tying"),
         ({"bias": "all"}, "trained biases"),
         ({"bias": "lora_only"}, "trained biases"),
         ({"trainable_token_indices": [1]}, "trainable_token_indices"),
@@ -157,19 +157,49 @@ def test_what_a_mixture_cannot_express_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize(
-    ("suffix", "words"),
+    ("suffix", "shape", "words"),
     [
-        ("lora_embedding_A", "embeddings"),
-        ("lora_magnitude_vector.weight", "DoRA"),
-        ("lora_B.bias", "lora_bias"),
+        ("lora_embedding_A", (4, 32), "has no lora_embedding_B"),
+        ("lora_magnitude_vector", (32,), "has a magnitude, but use_dora is not set"),
+        ("lora_magnitude_vector.weight", (32,), "has a magnitude, but use_dora is not set"),
+        ("lora_B.bias", (32,), "has a bias, but lora_bias is not set"),
+        ("lora_B.bias", (32, 1), "must be a vector"),
+        ("lora_C.weight", (4, 32), "no part of a LoRA"),
     ],
 )
-def test_special_tensors_are_refused_even_where_the_config_hides_them(
-    tmp_path: Path, suffix: str, words: str
+def test_tensors_that_the_config_does_not_declare_are_refused(
+    tmp_path: Path, suffix: str, shape: tuple[int, ...], words: str
 ) -> None:
-    tensors = pair() | {f"{KEY}.{suffix}": torch.ones(4)}
-    with pytest.raises(UnsupportedAdapterError, match=words):
+    tensors = pair() | {f"{KEY}.{suffix}": torch.ones(shape)}
+    with pytest.raises(CheckpointError, match=words):
         read_checkpoint(write_files(tmp_path, tensors))
+
+
+@pytest.mark.parametrize(
+    ("setting", "suffix", "words"),
+    [
+        ("use_dora", "lora_magnitude_vector", "has no magnitude, but use_dora is set"),
+        ("lora_bias", "lora_B.bias", "has no bias, but lora_bias is set"),
+    ],
+)
+def test_what_the_config_declares_must_be_there_and_of_the_right_length(
+    tmp_path: Path, setting: str, suffix: str, words: str
+) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        read_checkpoint(write_files(tmp_path / "missing", pair(), None, **{setting: True}))
+    tensors = pair() | {f"{KEY}.{suffix}": torch.ones(5)}
+    with pytest.raises(CheckpointError, match="has 5 values for 32 outputs"):
+        read_checkpoint(write_files(tmp_path / "short", tensors, None, **{setting: True}))
+
+
+def test_dora_on_embeddings_is_refused_by_its_name(tmp_path: Path) -> None:
+    tensors = {
+        f"{KEY}.lora_embedding_A": torch.ones(4, 97),
+        f"{KEY}.lora_embedding_B": torch.ones(32, 4),
+        f"{KEY}.lora_magnitude_vector": torch.ones(32),
+    }
+    with pytest.raises(UnsupportedAdapterError, match="DoRA on embeddings"):
+        read_checkpoint(write_files(tmp_path, tensors, None, use_dora=True))
 
 
 @pytest.mark.parametrize(
@@ -221,10 +251,11 @@ def test_a_config_that_is_no_json_object_is_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path)
 
 
-def test_the_head_that_peft_saves_beside_its_adapter_is_named(tmp_path: Path) -> None:
+def test_the_head_that_peft_saves_beside_its_adapter_is_kept_apart(tmp_path: Path) -> None:
     tensors = pair() | {"base_model.model.lm_head.base_layer.weight": torch.ones(3, 3)}
-    with pytest.raises(UnsupportedAdapterError, match=r"lm_head.*a copy of the base layer"):
-        read_checkpoint(write_files(tmp_path, tensors))
+    checkpoint = read_checkpoint(write_files(tmp_path, tensors))
+    assert set(checkpoint.factors) == {MODULE}
+    assert set(checkpoint.base_copies) == {"lm_head"}
 
 
 def test_a_tensor_with_an_endless_name_is_refused(tmp_path: Path) -> None:

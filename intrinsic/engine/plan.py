@@ -1,0 +1,91 @@
+"""What one layer does for a mixture, worked out once per activation.
+
+Under one mixture each adapter has a pair of products of its own, in the order of their ids: so the
+result does not depend, to the bit, on what else is loaded. With a mixture per row there is one
+pair for the stack of all adapters that any row uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from intrinsic.engine.active import Active
+from intrinsic.engine.bank import BankView, FactorBank
+from intrinsic.mixture import Mixture
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPlan:
+    """One mixture for all rows: per adapter `A (r, in)`, `B (r, out)` and the number `w s`.
+
+    `gain (out,)` multiplies `W x`, `bias (out,)` is added.
+    """
+
+    terms: tuple[tuple[torch.Tensor, torch.Tensor, float], ...]
+    bias: torch.Tensor | None
+    gain: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowsPlan:
+    """A mixture per row: `A (R, in)`, `B (R, out)`, `weights (rows, R)`.
+
+    `gain` and `bias` are `(rows, out)`. `unused` marks the weights that are zero.
+    """
+
+    A: torch.Tensor
+    B: torch.Tensor
+    weights: torch.Tensor
+    unused: torch.Tensor
+    bias: torch.Tensor | None
+    gain: torch.Tensor | None
+
+
+def plan_shared(bank: FactorBank, mixture: Mixture) -> SharedPlan:
+    """Work out how the layer of `bank` serves one mixture."""
+    found = [(v, w) for adapter, w in mixture.entries if (v := bank.get(adapter)) is not None]
+    terms = tuple((view.A, view.B, weight * view.scale) for view, weight in found)
+    bias = [v.bias * (w * v.scale) for v, w in found if v.bias is not None]
+    gain = [v.gain * w for v, w in found if v.gain is not None]
+    return SharedPlan(terms, _sum(bias), _sum(gain))
+
+
+def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
+    """Work out how the layer of `bank` serves a mixture per row; None where it does not change."""
+    found = [(v, a) for a in active.adapters if (v := bank.get(a)) is not None]
+    if not found:
+        return None
+    found.sort(key=lambda pair: pair[0].start)
+    columns = [
+        torch.tensor([active.weight(row, adapter) for row in range(len(active.rows))])
+        for _, adapter in found
+    ]  # (rows,) each
+    views = [view for view, _ in found]
+    A, B = _stack(bank, views)
+    weights = torch.cat(
+        [(w * v.scale)[:, None].expand(-1, v.rank) for v, w in zip(views, columns, strict=True)], 1
+    ).to(A)
+    columns = [column.to(A)[:, None] for column in columns]
+    bias = [w * v.scale * v.bias for v, w in zip(views, columns, strict=True) if v.bias is not None]
+    gain = [w * v.gain for v, w in zip(views, columns, strict=True) if v.gain is not None]
+    return RowsPlan(A, B, weights, weights == 0, _sum(bias), _sum(gain))
+
+
+def _stack(bank: FactorBank, views: Sequence[BankView]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The views' rows: a part of the bank where they touch, else a copy."""
+    if all(_touch(left, right) for left, right in pairwise(views)):
+        rows = slice(views[0].start, views[-1].start + views[-1].rank)
+        return bank.A[rows], bank.B[rows]
+    return torch.cat([view.A for view in views]), torch.cat([view.B for view in views])
+
+
+def _touch(left: BankView, right: BankView) -> bool:
+    return left.start + left.rank == right.start
+
+
+def _sum(terms: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    return sum(terms[1:], start=terms[0]) if terms else None

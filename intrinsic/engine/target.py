@@ -1,0 +1,112 @@
+"""A layer that LoRA can be applied to: `nn.Linear`, transformers' `Conv1D`, `nn.Embedding`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from intrinsic.errors import IncompatibleAdapterError
+from intrinsic.lora import Factors
+from intrinsic.lora.delta import dora_stretch
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Target:
+    """One layer as a map from `in` to `out`, however it stores its weight.
+
+    An embedding maps a one-hot id to its row. Raises `IncompatibleAdapterError` for any other
+    layer, for quantised weights, and for an embedding that renormalises itself.
+    """
+
+    def __init__(self, name: str, layer: nn.Module) -> None:
+        self.name = name
+        self.layer = layer
+        self.is_embedding = isinstance(layer, nn.Embedding)
+        weight = _weight_of(name, layer)
+        self.transposed = isinstance(layer, Conv1D | nn.Embedding)
+        shape = tuple(weight.shape)
+        self.in_features, self.out_features = shape if self.transposed else shape[::-1]
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The base weight: `(out, in)`, or `(in, out)` where `transposed`."""
+        weight: Any = self.layer.weight
+        assert isinstance(weight, nn.Parameter)
+        return weight
+
+    @property
+    def matrix(self) -> torch.Tensor:
+        """The base weight, seen as `(out, in)`."""
+        weight = self.weight.detach()
+        return weight.T if self.transposed else weight
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The base bias `(out,)`, where there is one."""
+        bias: nn.Parameter | None = getattr(self.layer, "bias", None)
+        return bias
+
+    def down(self, x: torch.Tensor, A: torch.Tensor) -> torch.Tensor:
+        """`A x` for every token, scaled as the layer scales its own output.
+
+        Shape: x `(..., in)`, or ids `(...)` of an embedding; A `(R, in)`; to `(..., R)`.
+        """
+        if not self.is_embedding:
+            return F.linear(x, A)
+        hidden = F.embedding(x, A.T)
+        factor: Any = getattr(self.layer, "embed_scale", None)  # Gemma 3 scales its embeddings
+        return hidden if factor is None else hidden * torch.as_tensor(factor).to(hidden)
+
+    def misfit(self, factors: Factors) -> str | None:
+        """Say how factors do not fit this layer, or None where they do."""
+        if factors.embedding != self.is_embedding:
+            kind = "an embedding" if factors.embedding else "a matrix"
+            return f"{self.name} is {type(self.layer).__name__}, the adapter has factors of {kind}"
+        found = (int(factors.A.shape[1]), int(factors.B.shape[0]))
+        if found != (self.in_features, self.out_features):
+            return (
+                f"{self.name} maps {self.in_features} to {self.out_features}, "
+                f"the adapter maps {found[0]} to {found[1]}"
+            )
+        dtype = self.weight.dtype
+        limit = torch.finfo(dtype).max
+        tensors = [t for t in (factors.A, factors.B, factors.bias) if t is not None]
+        if any(limit < torch.finfo(t.dtype).max and t.abs().max() > limit for t in tensors):
+            return f"{self.name} has factors too large for {dtype}"
+        return None
+
+    def stretch(self, factors: Factors) -> torch.Tensor | None:
+        """DoRA's factor per output `(out,)` in at least fp32, or None for a plain adapter.
+
+        Raises `IncompatibleAdapterError` where it is infinite.
+        """
+        if factors.magnitude is None:
+            return None
+        wide = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
+        stretch = dora_stretch(factors, self.matrix.to(wide))
+        if not torch.isfinite(stretch).all():
+            raise IncompatibleAdapterError(f"{self.name}: DoRA divides by a row of zeros")
+        return stretch
+
+
+def _weight_of(name: str, layer: nn.Module) -> nn.Parameter:
+    if not isinstance(layer, nn.Linear | Conv1D | nn.Embedding):
+        raise IncompatibleAdapterError(
+            f"{name} is {type(layer).__name__}; LoRA can be applied to nn.Linear, Conv1D and "
+            "nn.Embedding"
+        )
+    weight: Any = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    if weight.dtype not in _DTYPES or weight.dim() != 2:
+        raise IncompatibleAdapterError(
+            f"{name} holds {weight.dtype} of shape {tuple(weight.shape)}: "
+            "quantised bases are not supported; use a matrix of fp16, bf16, fp32 or fp64"
+        )
+    if isinstance(layer, nn.Embedding) and layer.max_norm is not None:
+        raise IncompatibleAdapterError(f"{name} changes its own weights (max_norm); unset it")
+    return weight

@@ -1,0 +1,78 @@
+"""Which part of which module a tensor of a PEFT checkpoint is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from intrinsic.errors import CheckpointError
+
+_PREFIX = "base_model.model."
+_MAX_KEY = 256
+_PLACE = re.compile(
+    r"^(?P<module>.+)\.(?:"
+    r"lora_(?P<side>[AB])(?:\.default)?\.weight"
+    r"|lora_embedding_(?P<embedding>[AB])(?:\.default)?"
+    r"|lora_B(?:\.default)?\.(?P<bias>bias)"
+    r"|lora_(?P<magnitude>magnitude)_vector(?:\.default)?(?:\.weight)?"
+    r"|base_layer\.(?P<base>weight)"
+    r")$"
+)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_MATRICES = ("A", "B", "embedding A", "embedding B", "base")
+
+Parts = dict[str, tuple[str, torch.Tensor]]
+"""One module's tensors with their keys, by part: `A`, `B`, `embedding A`, `embedding B`, `bias`,
+`magnitude`, and `base`, the copy of an embedding or head that PEFT stores along."""
+
+
+def place(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, Parts]:
+    """The file's tensors by module and part.
+
+    Raises `CheckpointError` naming a tensor that is no part of a LoRA, that comes twice, is no
+    matrix (or vector, for a bias or magnitude) of floats, or holds NaN or infinite values.
+    """
+    modules: dict[str, Parts] = {}
+    for key, tensor in tensors.items():
+        module, part = _place_of(key, path)
+        parts = modules.setdefault(module, {})
+        if part in parts:
+            raise CheckpointError(f"{path}: {module} has {part!r} twice")
+        _check_tensor(key, part, tensor, path)
+        parts[part] = (key, tensor)
+    if all(parts.keys() == {"base"} for parts in modules.values()):
+        raise CheckpointError(f"{path} holds no LoRA tensors")
+    return modules
+
+
+def _place_of(key: str, path: Path) -> tuple[str, str]:
+    if len(key) > _MAX_KEY:
+        raise CheckpointError(
+            f"{path}: tensor '{key[:60]}...' has a name of {len(key)} characters; "
+            f"{_MAX_KEY} are allowed"
+        )
+    found = _PLACE.match(key.removeprefix(_PREFIX))
+    if found is None:
+        raise CheckpointError(
+            f"{path}: tensor {key!r} is no part of a LoRA; "
+            "whole trained modules and other additions are not supported"
+        )
+    if found["embedding"]:
+        part = f"embedding {found['embedding']}"
+    else:
+        part = found["side"] or ("base" if found["base"] else found["bias"] or found["magnitude"])
+    return found["module"], part
+
+
+def _check_tensor(key: str, part: str, tensor: torch.Tensor, path: Path) -> None:
+    shape = "matrix" if part in _MATRICES else "vector"
+    if tensor.dim() != (2 if shape == "matrix" else 1) or tensor.dtype not in _FLOATS:
+        raise CheckpointError(
+            f"{path}: tensor {key!r} is {tuple(tensor.shape)} {tensor.dtype}; "
+            f"it must be a {shape} of fp16, bf16, fp32 or fp64"
+        )
+    if not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{path}: tensor {key!r} holds NaN or infinite values")
