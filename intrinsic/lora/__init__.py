@@ -3,7 +3,7 @@
 from intrinsic.lora.checkpoint import Factors, LoraCheckpoint, read_checkpoint
 from intrinsic.lora.config import LoraConfig, read_config
 from intrinsic.lora.dare import dare, dare_ties
-from intrinsic.lora.delta import delta, mixed_weight
+from intrinsic.lora.delta import delta, dora_stretch, mixed_weight
 from intrinsic.lora.exact import exact
 from intrinsic.lora.merge import MERGE_METHODS, merge_method
 from intrinsic.lora.merge_options import MergeMethod, MergeOptions
@@ -26,6 +26,7 @@ __all__ = [
     "dare",
     "dare_ties",
     "delta",
+    "dora_stretch",
     "exact",
     "magnitude_prune",
     "merge_checkpoints",

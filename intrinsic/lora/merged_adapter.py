@@ -12,6 +12,7 @@ from intrinsic.errors import (
     IntrinsicError,
     MixtureError,
     PluginError,
+    UnsupportedAdapterError,
 )
 from intrinsic.lora.checkpoint import Factors, LoraCheckpoint
 from intrinsic.lora.config import LoraConfig
@@ -102,12 +103,15 @@ def merge_checkpoints(
     ranks. Arithmetic is fp64.
 
     Raises `MixtureError` where nothing is left to merge or a value does not fit the dtype,
-    `IncompatibleAdapterError` for adapters of different models, `ConfigError` for a method that
-    is not known or does not take a parameter, `PluginError` for a method that fails.
+    `IncompatibleAdapterError` for adapters of different models, `UnsupportedAdapterError` for what
+    no `s B A` can store, `ConfigError` for a method that is not known or does not take a parameter,
+    `PluginError` for a method that fails.
     """
     kept = [(checkpoint, weight) for checkpoint, weight in terms if weight != 0.0]
     if not kept:
         raise MixtureError("no adapter has a weight other than 0; the mixture is the base model")
+    for checkpoint, _ in kept:
+        _check_plain(checkpoint)
     _check_one_model([checkpoint for checkpoint, _ in kept])
     recipe = _recipe(method, name, options or MergeOptions())
     factors, errors = {}, {}
@@ -131,6 +135,16 @@ def _recipe(method: str | MergeMethod, name: str, options: MergeOptions) -> _Rec
         recipe = _Recipe(method, called, options)
     bound(recipe.method, options, name=recipe.name)
     return recipe
+
+
+def _check_plain(checkpoint: LoraCheckpoint) -> None:
+    for module, factors in checkpoint.factors.items():
+        if not factors.is_plain:
+            raise UnsupportedAdapterError(
+                f"{checkpoint.path} changes {module} by more than s B A (DoRA, a trained bias or "
+                "an embedding), which a merged checkpoint cannot store; leave it out and mix it "
+                "live"
+            )
 
 
 def _check_one_model(checkpoints: Sequence[LoraCheckpoint]) -> None:

@@ -13,6 +13,7 @@ from intrinsic.errors import (
     IncompatibleAdapterError,
     MixtureError,
     PluginError,
+    UnsupportedAdapterError,
 )
 from intrinsic.lora import (
     Factors,
@@ -190,6 +191,16 @@ def test_adapters_of_different_models_are_refused(tmp_path: Path, a: LoraCheckpo
     other = LoraCheckpoint(tmp_path / "narrow", LoraConfig(r=1, alpha=1), {module: narrow}, "", 0)
     with pytest.raises(IncompatibleAdapterError, match=r"q_proj is \(32, 32\) in .*\(32, 8\) in"):
         merge_checkpoints([(a, 1.0), (other, 1.0)])
+
+
+def test_what_no_product_of_factors_can_store_is_refused(a: LoraCheckpoint) -> None:
+    """Trap 6: DoRA and the like."""
+    plain = a.factors["model.layers.0.self_attn.q_proj"]
+    dora = Factors(plain.A, plain.B, 1.0, magnitude=torch.ones(32))
+    held = LoraCheckpoint(a.path, a.config, {"layer": dora}, "", 0)
+    with pytest.raises(UnsupportedAdapterError, match="changes layer by more than s B A"):
+        merge_checkpoints([(a, 1.0), (held, 1.0)])
+    merge_checkpoints([(a, 1.0), (held, 0.0)])
 
 
 def test_a_mixture_of_nothing_is_refused(a: LoraCheckpoint) -> None:
