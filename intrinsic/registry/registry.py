@@ -15,6 +15,7 @@ from intrinsic.errors import (
     ConfigError,
 )
 from intrinsic.registry.entry import CONFIG_NAME, AdapterEntry, read_entry, with_fields
+from intrinsic.registry.links import refuse_links_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class AdapterRegistry:
         """Register every adapter in `folder` and its direct subfolders that is not known yet.
 
         Returns the new ones. An adapter that cannot be registered is kept in `problems` with the
-        reason, and the rest is registered. Raises `ConfigError` where there is no such folder.
+        reason, and the rest is registered: so one whose folder or files are links that lead out of
+        `folder`. Raises `ConfigError` where there is no such folder.
         """
         root = Path(folder).expanduser()
         if not root.is_dir():
@@ -61,6 +63,7 @@ class AdapterRegistry:
         for path in sorted([root, *root.iterdir()]):
             try:
                 if (path / CONFIG_NAME).is_file() and path.resolve() not in known:
+                    refuse_links_out(path, root)
                     added.append(self.register_adapter(path))
             except (CheckpointError, ConfigError, AdapterExistsError) as error:
                 self.problems.append(ScanProblem(path, str(error)))
