@@ -123,12 +123,15 @@ class ScaleRegistry:
         Other factors stay.
         """
         former, self._targets = self._targets, find_targets(self._model)
+        for name in self._scaled:
+            self._level(name)
         both = [name for name in self._scaled if former.get(name)]
-        rebased = [name for name in both if self._level(name, former[name])]
         return Refreshed(
             added=tuple(name for name in self._targets if name not in former),
             removed=tuple(name for name in former if name not in self._targets),
-            rebased=tuple(rebased),
+            rebased=tuple(
+                n for n in both if set(self._targets[n].values()) - set(former[n].values())
+            ),
         )
 
     @property
@@ -142,14 +145,11 @@ class ScaleRegistry:
         names = active_names(self._model) or self.adapters
         return [name for name in self.adapters if name in names]
 
-    def _level(self, name: str, former: Targets) -> bool:
-        """Whether an adapter has new targets; those take the setting that the others kept."""
-        known = set(former.values())
-        targets = self._targets[name]
-        kept = [target for target in targets.values() if target in known]
-        if kept and len(kept) < len(targets):
-            carry_out([self._change(name, kept[0].setting)])
-        return len(kept) < len(targets)
+    def _level(self, name: str) -> None:
+        """Give new targets of an adapter the setting that its others kept."""
+        found = {target.setting for target in self._targets[name].values()}
+        if len(found) > 1:
+            carry_out([self._change(name, (found - {Setting()}).pop())])
 
     def _switch(self, name: str, *, off: bool) -> Change:
         return self._change(name, self._setting(name)._replace(off=off))

@@ -332,6 +332,10 @@ def test_a_scale_that_somebody_else_wrote_is_told_at_refresh() -> None:
     assert registry.refresh() == Refreshed(rebased=("sql",))
     assert registry.get_scaling("sql") == 0.5
     assert [target.scale for target in registry.targets("sql")] == [4.5, 0.75, 0.75, 0.75]
+    one.scaling["sql"] = 8.0
+    again = ScaleRegistry.attach(model)
+    assert again.get_scaling("sql") == 0.5
+    assert [target.scale for target in again.targets("sql")] == [4.0, 0.75, 0.75, 0.75]
 
 
 def test_a_scale_that_somebody_else_wrote_just_as_we_would_is_ours() -> None:
