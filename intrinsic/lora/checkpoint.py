@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from intrinsic.errors import CheckpointError, UnsupportedAdapterError
 from intrinsic.lora.config import CONFIG_NAME, LoraConfig, check_regular, read_config
+from intrinsic.lora.digest import hash_beside
 from intrinsic.lora.tensors import Parts, place
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -71,14 +71,13 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     config = read_config(folder)
     path = folder / WEIGHTS_NAME
     data = _read_bytes(path)
+    digest = hash_beside([(folder / CONFIG_NAME).read_bytes(), data])
     try:
         tensors = safetensors.torch.load(data)
     # torch refuses shapes beyond its integers with a TypeError or a RuntimeError of many lines.
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _unsound(path, error) from None
     modules = place(tensors, path)
-    digest = hashlib.sha256((folder / CONFIG_NAME).read_bytes())
-    digest.update(data)
     return LoraCheckpoint(
         path=folder,
         config=config,
@@ -87,7 +86,7 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
             for module, parts in modules.items()
             if parts.keys() != {"base"}
         },
-        digest=digest.hexdigest(),
+        digest=digest.result(),
         bytes_used=sum(t.numel() * t.element_size() for t in tensors.values()),
         base_copies={
             module: parts["base"][1] for module, parts in modules.items() if "base" in parts

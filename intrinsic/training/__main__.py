@@ -1,4 +1,4 @@
-"""`python -m intrinsic.training base | adapters | evaluate`: make and judge the bundled model."""
+"""`python -m intrinsic.training base | adapters | evaluate | cards`: make and judge the model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ RECORD = "training.json"
 def main() -> None:
     """Run the command named on the command line."""
     options = _parser().parse_args()
-    commands = {"base": make_base, "adapters": make_adapters, "evaluate": evaluate}
+    commands = {
+        "base": make_base,
+        "adapters": make_adapters,
+        "evaluate": evaluate,
+        "cards": write_cards,
+    }
     commands[options.command](options)
 
 
@@ -102,21 +107,25 @@ def make_adapter(domain: str, options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Print the figures of unseen rows; with `--write-cards` put them into the model cards."""
+    """Print the figures of unseen rows."""
     torch.set_num_threads(options.threads)
     figures = judge.judge_all(
         options.data, options.base, options.adapters, options.domains, options.split
     )
-    if options.write_cards:
-        for domain, found in figures.items():
-            folder = options.adapters / domain
-            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            text = cards.adapter_card(domain, record, found)
-            (folder / "README.md").write_text(text, encoding="utf-8")
     if options.json:
         print(json.dumps({"domains": figures}, indent=2))
     else:
         _print_table(figures)
+
+
+def write_cards(options: argparse.Namespace) -> None:
+    """Put the figures of `python -m benchmarks demo --json` into the adapters' model cards."""
+    figures = json.loads(options.figures.read_text(encoding="utf-8"))["domains"]
+    for domain, found in figures.items():
+        folder = options.adapters / domain
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        text = cards.adapter_card(domain, record, found)
+        (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _print_table(figures: dict[str, dict[str, Any]]) -> None:
@@ -149,7 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     judged.add_argument("--split", choices=judge.SPLITS, default="valid")
     judged.add_argument("--adapters", type=Path, default=Path("adapters"))
     judged.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    judged.add_argument("--write-cards", action="store_true", help="write the model cards")
+    carded = commands.add_parser("cards", help="write the adapters' model cards")
+    carded.add_argument("--adapters", type=Path, default=Path("adapters"))
+    carded.add_argument("--figures", type=Path, required=True, help="what the benchmark printed")
     for command in (base, adapters, judged):
         command.add_argument("--data", type=Path, required=True, help="folder of the domains")
     for command in (base, judged):

@@ -138,6 +138,8 @@ On the valid split, `python -m benchmarks demo --data DIR --json`:
 {figures["loss_adapter"]:.3f} ({_percent(figures)} lower) |
 | four-choice accuracy ({figures["questions"]} questions) | {_share(figures, "base")} | \
 {_share(figures, "adapter")} |
+| the same by plain log-likelihood per token | {100 * figures["accuracy_base_plain"]:.1f} % | \
+{100 * figures["accuracy_adapter_plain"]:.1f} % |
 
 Brackets: 95 % Wilson intervals. Wrong choices are answers to other questions of the domain; the
 answer whose log-likelihood gains most from the question, against an empty one, is chosen.
@@ -191,5 +193,5 @@ def _percent(figures: dict[str, Any]) -> str:
 
 
 def _share(figures: dict[str, Any], which: str) -> str:
-    low, high = figures[f"interval_{which}"]
+    low, high = figures[f"accuracy_{which}_95"]
     return f"{100 * figures[f'accuracy_{which}']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

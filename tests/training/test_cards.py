@@ -43,8 +43,9 @@ def test_examples_of_code_come_mostly_from_described_tasks() -> None:
 def test_a_model_card_states_both_accuracies_with_intervals() -> None:
     figures = {
         "loss_base": 4.0, "loss_adapter": 3.0, "loss_rows": 150, "questions": 400,
-        "accuracy_base": 0.4, "interval_base": [0.35, 0.45], "best_adapter": "math",
-        "accuracy_adapter": 0.6, "interval_adapter": [0.55, 0.65],
+        "accuracy_base": 0.4, "accuracy_base_95": [0.35, 0.45], "best_adapter": "math",
+        "accuracy_adapter": 0.6, "accuracy_adapter_95": [0.55, 0.65],
+        "accuracy_base_plain": 0.3, "accuracy_adapter_plain": 0.325,
     }  # fmt: skip
     training = {
         "rank": 16, "rows": 9, "seed": 1, "steps": 2, "tokens": 3000, "minutes": 1.5,
@@ -53,4 +54,5 @@ def test_a_model_card_states_both_accuracies_with_intervals() -> None:
     text = adapter_card("math", training, figures)
     assert "40.0 % [35.0, 45.0]" in text
     assert "60.0 % [55.0, 65.0]" in text
+    assert "30.0 % | 32.5 %" in text
     assert "(25 % lower)" in text

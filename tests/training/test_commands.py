@@ -66,7 +66,7 @@ def test_from_data_to_figures(
     monkeypatch.setattr(judge, "QUESTIONS_PER_DOMAIN", 8)
     base, adapters = tmp_path / "base", tmp_path / "adapters"
     run(monkeypatch, "base", "--data", data, "--out", base, "--steps", "2")
-    assert json.loads((base / "training.json").read_text())["tokens"] == 4096
+    assert json.loads((base / "training.json").read_text())["tokens"] == 2048 + 4096
     assert AutoTokenizer.from_pretrained(base).eos_token_id == 0
     assert str(AutoModelForCausalLM.from_pretrained(base).dtype) == "torch.float16"
 
@@ -75,10 +75,13 @@ def test_from_data_to_figures(
     short = ["--steps", "3", "--jobs", "1", "--domains", *names]
     run(monkeypatch, "adapters", *common, "--out", adapters, *short)
     capsys.readouterr()
-    run(monkeypatch, "evaluate", *common, "--adapters", adapters, "--json", "--write-cards")
-    figures = json.loads(capsys.readouterr().out)["domains"]
+    run(monkeypatch, "evaluate", *common, "--adapters", adapters, "--json")
+    printed = capsys.readouterr().out
+    figures = json.loads(printed)["domains"]
     assert set(figures) == set(names)
     assert all(f["questions"] == 8 and f["loss_base"] > 0 for f in figures.values())
+    (tmp_path / "figures.json").write_text(printed)
+    run(monkeypatch, "cards", "--adapters", adapters, "--figures", tmp_path / "figures.json")
     assert "four-choice accuracy" in (adapters / "math" / "README.md").read_text()
     assert str(tmp_path) not in (adapters / "math" / "README.md").read_text()
 
