@@ -15,7 +15,8 @@ from torch import nn
 
 from intrinsic.engine.target import Target
 from intrinsic.errors import UnsupportedAdapterError
-from intrinsic.lora import Factors, MergeMethod, delta, exact
+from intrinsic.lora import Factors, MergeMethod, MergeOptions, delta, exact
+from intrinsic.lora.merge_options import bound
 from intrinsic.mixture import Mixture
 
 Terms = list[tuple[Factors, float]]
@@ -68,7 +69,8 @@ class MergedMode:
         dtype = _sum_dtype(weight)
         W = target.matrix
         deltas = [delta(factors, dtype=dtype, W=W).to(W.device) for factors, _ in terms]
-        merged = W.to(dtype) + method(deltas, [w for _, w in terms])
+        named = bound(method, MergeOptions(), module=target.name)
+        merged = W.to(dtype) + named(deltas, [w for _, w in terms])
         self._replace(target, weight, merged.T if target.transposed else merged)
         if any(factors.bias is not None for factors, _ in terms):
             self._write_bias(target, terms)

@@ -19,7 +19,7 @@ _PLACE = re.compile(
     r"|lora_B(?:\.default)?\.(?P<bias>bias)"
     r"|lora_(?P<magnitude>magnitude)_vector(?:\.default)?(?:\.weight)?"
     r"|base_layer\.(?P<base>weight)"
-    r")$"
+    r")\Z"
 )
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MATRICES = ("A", "B", "embedding A", "embedding B", "base")

@@ -74,7 +74,7 @@ def with_fields(entry: AdapterEntry, fields: Mapping[str, object]) -> AdapterEnt
 def _read_card(folder: Path) -> dict[str, object]:
     toml = folder / "card.toml"
     try:
-        return tomllib.loads(toml.read_text(encoding="utf-8"))
+        return tomllib.loads(_text(toml))
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
@@ -85,7 +85,7 @@ def _read_card(folder: Path) -> dict[str, object]:
 
 def _read_json(path: Path) -> dict[str, object]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(_text(path))
     except FileNotFoundError:
         raise CheckpointError(
             f"{path.parent} has no {path.name}; pass a folder that PEFT's save_pretrained wrote"
@@ -95,6 +95,13 @@ def _read_json(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds {type(value).__name__}, not an object")
     return value
+
+
+def _text(path: Path) -> str:
+    """The text of a file; a pipe or a device, which may never end, is an OSError."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no regular file")
+    return path.read_text(encoding="utf-8")
 
 
 def _field(value: object) -> Any:  # noqa: ANN401

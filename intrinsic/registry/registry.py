@@ -55,7 +55,7 @@ class AdapterRegistry:
         reason, and the rest is registered: so one whose folder or files are links that lead out of
         `folder`. Raises `ConfigError` where there is no such folder.
         """
-        root = Path(folder).expanduser()
+        root = _expanded(folder)
         if not root.is_dir():
             raise ConfigError(f"adapters folder {root} does not exist; pass an existing folder")
         known = {entry.path.resolve() for entry in self._entries.values()}
@@ -88,7 +88,7 @@ class AdapterRegistry:
         the card is not sound, `AdapterExistsError` where name and version are taken.
         """
         entry = with_fields(
-            read_entry(Path(path).expanduser()),
+            read_entry(_expanded(path)),
             {
                 "name": name,
                 "version": version,
@@ -167,6 +167,13 @@ class AdapterRegistry:
     def __len__(self) -> int:
         """How many adapter versions are known."""
         return len(self._entries)
+
+
+def _expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path} cannot be found: {error}") from None
 
 
 def _order(version: str) -> list[tuple[int, int, str]]:
