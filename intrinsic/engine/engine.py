@@ -54,8 +54,9 @@ class LoraEngine:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self._modules = dict(model.named_modules())
+        # What `torch.compile` returns wraps the model under this name.
+        self.model = getattr(model, "_orig_mod", model)
+        self._modules = dict(self.model.named_modules())
         self._sidecars: dict[str, SideCar] = {}
         self._loaded: dict[str, _Held] = {}
         self._in_use: Counter[str] = Counter()

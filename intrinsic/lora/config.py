@@ -43,7 +43,7 @@ _FLAGS = ("use_rslora", "use_dora", "lora_bias")
 _MAX_BYTES = 2**22
 _MAX_RANK = 2**20
 _MAX_PATTERN = 512
-_MAX_PATHS, _MAX_SPANS, _NAME_LENGTH = 2**24, 4, 64
+_MAX_PATHS, _MAX_SPANS, _NAME_LENGTH = 2**22, 4, 64
 """A pattern may have so many ways through a name of this length, and unbounded repeats in a row."""
 
 _BY_NAME = r"(.*\.)?({})$"
@@ -213,7 +213,7 @@ def _pattern(raw: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: {key} is {_short(value)}; it must map module names to numbers"
         )
-    if sum(_check_pattern(name, _BY_NAME, f"{path}: {key}") for name in value) > _MAX_PATHS >> 4:
+    if sum(_check_pattern(name, _BY_NAME, f"{path}: {key}") for name in value) > _MAX_PATHS >> 2:
         raise CheckpointError(
             f"{path}: {key} has {len(value)} patterns, which is too many to match"
         )
@@ -269,7 +269,7 @@ def _check_pattern(pattern: str, wrap: str, setting: str) -> float:
     except (re.error, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{setting} has {pattern!r}, no valid pattern: {error}") from None
     # Ranks and alphas are matched to the file's own names, which may be long and hostile too.
-    most = _MAX_PATHS >> 4 if wrap == _BY_NAME else _MAX_PATHS
+    most = _MAX_PATHS >> 2 if wrap == _BY_NAME else _MAX_PATHS
     ways = math.inf
     if spans <= _MAX_SPANS:
         ways = choices * _NAME_LENGTH**spans / math.factorial(int(spans))

@@ -323,7 +323,13 @@ def test_a_graph_that_may_not_break_is_refused_rather_than_wrong(llama: Made) ->
         logits(run, tokens())
 
 
-def test_an_engine_on_the_wrapper_of_a_compiled_model_refuses_its_adapters(llama: Made) -> None:
-    wrapper: Any = torch.compile(LLAMA.build(), backend="eager")
-    with pytest.raises(IncompatibleAdapterError, match="does not fit OptimizedModule"):
-        LoraEngine(wrapper).load(llama.checkpoints["a"], "a")
+def test_an_engine_on_the_wrapper_of_a_compiled_model_serves_the_model_inside(llama: Made) -> None:
+    torch.compiler.reset()
+    model = LLAMA.build()
+    wrapper: Any = torch.compile(model, backend="eager")
+    engine = LoraEngine(wrapper)
+    engine.load(llama.checkpoints["a"], "a")
+    with engine.activate(ONE):
+        compiled, plain = logits(wrapper, tokens()), logits(model, tokens())
+    torch.testing.assert_close(compiled, plain)
+    assert not torch.allclose(compiled, logits(model, tokens()))
