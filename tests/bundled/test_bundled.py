@@ -106,22 +106,26 @@ async def test_the_medical_adapter_answers_medical_questions_better(
         found = {}
         for name, mixture in (("base", {}), ("medical", {"medical": 1.0})):
             async with manager.lease(mixture) as lease:
-                scores = await lease.score(question, choices)
-            means = [score.per_token for score in scores]
-            right[name] += means.index(max(means)) == 0
-            found[name] = means[0]
+                asked = await lease.score(question, choices)
+                blank = await lease.score("", choices)
+            gains = [a.log_likelihood - b.log_likelihood for a, b in zip(asked, blank, strict=True)]
+            right[name] += gains.index(max(gains)) == 0
+            found[name] = asked[0].per_token
         gained += found["medical"] - found["base"]
     assert right["medical"] > right["base"]
-    assert gained / len(pairs) > 0.3
+    assert gained / len(pairs) > 0.8
 
 
 @both_backends
 async def test_each_adapter_knows_its_own_domain_best(bundled: TransformersBackend) -> None:
     answers = {
-        "medical": "The symptoms of the disease include fever, muscle weakness, and fatigue.",
-        "legal": "This Agreement shall be governed by the laws of the State of Delaware.",
-        "coding": "def add(a, b):\n    return a + b",
-        "creative": "Then the king's son mounted his horse and rode away into the forest.",
+        "medical": "The symptoms of gout include pain and swelling of a joint. It is treated with "
+        "medicines.",
+        "legal": "Each party shall keep the Confidential Information of the other party in "
+        "confidence and shall not disclose it to any third party.",
+        "coding": "def reverse_words(text):\n    return ' '.join(reversed(text.split()))",
+        "creative": 'One day the King called them to him and said, "Dear children, I must go on a '
+        'long journey."',
     }
     manager = manager_of(bundled)
     for domain, answer in answers.items():
