@@ -76,8 +76,7 @@ def make_adapter(domain: str, options: argparse.Namespace) -> None:
     """Train and write one adapter with its routing card."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    rows = corpus.domain_rows(options.data, domain, "train")
-    train, _ = corpus.dev_split(rows)
+    train = corpus.adapter_rows(options.data, domain)
     plan = replace(
         fine_tune.plan_for(domain),
         steps=options.steps,
@@ -96,7 +95,7 @@ def make_adapter(domain: str, options: argparse.Namespace) -> None:
     result = fine_tune.fine_tune(model, tokenizer, train, plan, report)
     folder = options.out / domain
     fine_tune.save_adapter(model, folder)
-    cards.write_card(folder, domain, rows)
+    cards.write_card(folder, domain, corpus.domain_rows(options.data, domain, "train"))
     record = asdict(result) | {
         "seed": plan.seed,
         "rank": plan.rank,

@@ -66,10 +66,23 @@ def domain_rows(data: Path, domain: str, split: Split) -> list[Row]:
 
 def function_rows(split: Split) -> list[Row]:
     """Standard-library functions as rows: docstring summary asked, bare function answered."""
-    return [
-        Row(f"stdlib-{f.qualified_name}", CODE_PROMPT.format(summary=f.summary), f.source)
-        for f in stdlib.functions(split)
-    ]
+    return [_function_row(function) for function in stdlib.functions(split)]
+
+
+def adapter_rows(data: Path, domain: str) -> list[Row]:
+    """What the domain's adapter is trained on: its train rows but those of `dev_split`.
+
+    `coding` adds the library's functions without docstrings, asked for by the words of their name.
+    """
+    train, _ = dev_split(domain_rows(data, domain, "train"))
+    if domain == "coding":
+        train += [_function_row(function) for function in stdlib.undocumented()]
+    return train
+
+
+def _function_row(function: stdlib.Function) -> Row:
+    prompt = CODE_PROMPT.format(summary=function.summary)
+    return Row(f"stdlib-{function.qualified_name}", prompt, function.source)
 
 
 def dev_split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:

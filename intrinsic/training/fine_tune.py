@@ -1,7 +1,7 @@
 """Train one LoRA adapter per domain with PEFT and save it as fp16 safetensors.
 
 Only the answer's tokens (and the end mark) carry loss. All seven projections of every layer are
-adapted; `alpha = 2 r`, no dropout. Of the questions a few are left empty, so that the adapter also
+adapted; `alpha = 2 r`. Of the questions a few are left empty, so that the adapter also
 knows how likely an answer is before anything is asked.
 """
 
@@ -40,12 +40,16 @@ class FineTunePlan:
     batch_tokens: int = 1024
     seed: int = 17
     blank_share: float = 0.05
+    dropout: float = 0.0
     dtype: torch.dtype = torch.float32
 
 
 def plan_for(domain: str) -> FineTunePlan:
-    """The plan of a bundled adapter. Ranks differ, so that mixed ranks are met in real files."""
-    return FineTunePlan(rank=16) if domain == "coding" else FineTunePlan()
+    """The plan of a bundled adapter. Ranks differ, so that mixed ranks are met in real files.
+
+    Of the four, `coding` has the fewest rows and learned them by heart without dropout.
+    """
+    return FineTunePlan(rank=24, dropout=0.1) if domain == "coding" else FineTunePlan()
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def add_lora(model: LlamaForCausalLM, plan: FineTunePlan) -> PeftModel:
         r=plan.rank,
         lora_alpha=2 * plan.rank,
         target_modules=TARGETS,
-        lora_dropout=0.0,
+        lora_dropout=plan.dropout,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -115,6 +119,7 @@ def fine_tune(
     tokens = 0
     started = time.monotonic()
     examples = make_examples(tokenizer, rows, plan)
+    model.train()
     for batch in batches(examples, plan.batch_tokens, plan.seed):
         minutes = (time.monotonic() - started) / 60
         done = max(len(losses) / plan.steps, minutes / plan.minutes)
@@ -125,6 +130,7 @@ def fine_tune(
         tokens += len(batch) * max(len(one.ids) for one in batch)
         if len(losses) % REPORT_EVERY == 0:
             report(f"{done:4.0%}  loss {_mean(losses[-REPORT_EVERY:]):.3f}  minutes {minutes:.1f}")
+    model.eval()
     minutes = (time.monotonic() - started) / 60
     return FineTuneResult(len(losses), tokens, minutes, _mean(losses[-20:]))
 

@@ -31,6 +31,8 @@ SKIPPED_PARTS = frozenset(
         "lib-dynload",
     ]
 )
+SPLITS: tuple[Split, ...] = ("train", "valid")
+MIN_FUNCTION_CHARS = 40
 MAX_FUNCTION_CHARS = 700
 MIN_SUMMARY_CHARS = 20
 MIN_DOCSTRING_CHARS = 160
@@ -97,6 +99,20 @@ def functions(split: Split) -> list[Function]:
     return list(found.values())
 
 
+def undocumented() -> list[Function]:
+    """Train functions without a docstring, each body once; the name's words are the summary.
+
+    None has the body of a documented function, of either split.
+    """
+    known = {f.source for split in SPLITS for f in functions(split)}
+    found: dict[str, Function] = {}
+    for path in source_files("train"):
+        for function in _undocumented_of(path):
+            if function.source not in known:
+                found.setdefault(function.source, function)
+    return list(found.values())
+
+
 def _functions_of(path: Path) -> Iterator[Function]:
     for node in ast.walk(_parse(path)):
         if not isinstance(node, FunctionNode):
@@ -105,15 +121,26 @@ def _functions_of(path: Path) -> Iterator[Function]:
         body = node.body[1:]
         if len(summary) < MIN_SUMMARY_CHARS or not body or isinstance(body[0], ast.Pass):
             continue
-        source = ast.unparse(_without_docstring(node))
+        source = ast.unparse(_bare(node, skip=1))
         if len(source) <= MAX_FUNCTION_CHARS:
             yield Function(f"{path.stem}.{node.name}.{node.lineno}", summary, source)
 
 
-def _without_docstring(node: FunctionNode) -> FunctionNode:
+def _undocumented_of(path: Path) -> Iterator[Function]:
+    for node in ast.walk(_parse(path)):
+        if not isinstance(node, FunctionNode) or ast.get_docstring(node):
+            continue
+        source = ast.unparse(_bare(node, skip=0))
+        if MIN_FUNCTION_CHARS <= len(source) <= MAX_FUNCTION_CHARS:
+            summary = node.name.strip("_").replace("_", " ").capitalize()
+            yield Function(f"{path.stem}.{node.name}.{node.lineno}", summary, source)
+
+
+def _bare(node: FunctionNode, skip: int) -> FunctionNode:
+    """The function without decorators and without its first `skip` statements."""
     copy = ast.parse(ast.unparse(node)).body[0]
     assert isinstance(copy, FunctionNode)
-    copy.body = copy.body[1:]
+    copy.body = copy.body[skip:]
     copy.decorator_list = []
     return copy
 

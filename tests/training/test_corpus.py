@@ -27,7 +27,9 @@ def small_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (tmp_path / f"mod{n}.py").write_text(
             f'def own_{n}(x):\n    """Return the argument plus {n}. More words."""\n'
             f"    return x + {n}\n\n"
-            'def twin(x):\n    """Return the argument unchanged, always."""\n    return x\n'
+            'def twin(x):\n    """Return the argument unchanged, always."""\n    return x\n\n'
+            f"def _bare_name(x):\n    value = x * {n}\n    return value\n\n"
+            "def same(x):\n    return x\n"
         )
     (tmp_path / "test").mkdir()
     hidden = 'def t():\n    """A test that nobody needs."""\n    return 1\n'
@@ -92,3 +94,13 @@ def test_coding_rows_join_the_data_folder_and_the_library(tmp_path: Path) -> Non
 def test_an_unknown_domain_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=f"'law'; known: {DOMAINS[0]}"):
         domain_rows(Path(), "law", "train")
+
+
+@pytest.mark.usefixtures("small_library")
+def test_undocumented_functions_are_of_train_modules_and_repeat_no_documented_one() -> None:
+    found = stdlib.undocumented()
+    train = [n for n in range(30) if stdlib.module_split(f"mod{n}") == "train"]
+    assert sorted(f.qualified_name.split(".")[0] for f in found) == sorted(f"mod{n}" for n in train)
+    assert {f.summary for f in found} == {"Bare name"}
+    documented = {f.source for split in stdlib.SPLITS for f in stdlib.functions(split)}
+    assert not documented & {f.source for f in found}
