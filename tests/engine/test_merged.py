@@ -22,7 +22,7 @@ def test_a_method_is_told_the_layer_that_it_merges(tmp_path: Path) -> None:
     told: list[str] = []
 
     def method(
-        deltas: Sequence[torch.Tensor], weights: Sequence[float], *, module: str
+        deltas: Sequence[torch.Tensor], weights: Sequence[float], *, module: str = ""
     ) -> torch.Tensor:
         told.append(module)
         return exact(deltas, weights)
