@@ -43,9 +43,13 @@ class Active:
             return cls(mixtures[0])
         return cls(Mixture(), tuple(mixtures))
 
-    def weight(self, row: int, adapter: str) -> float:
-        """The adapter's weight in that row's mixture; 0 where the row does not use it."""
-        return dict(self.rows[row].entries).get(adapter, 0.0)
+    def column(self, adapter: str) -> tuple[float, ...]:
+        """The adapter's weight in every row's mixture, 0 where the row does not use it."""
+        found: tuple[float, ...] | None = self.plans.get(adapter)
+        if found is None:
+            found = tuple(dict(row.entries).get(adapter, 0.0) for row in self.rows)
+            self.plans[adapter] = found
+        return found
 
 
 def _spans(rows: Sequence[Mixture]) -> Iterator[tuple[Mixture, slice]]:

@@ -60,19 +60,34 @@ def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
     if not found:
         return None
     found.sort(key=lambda pair: pair[0].start)
-    columns = [
-        torch.tensor([active.weight(row, adapter) for row in range(len(active.rows))])
-        for _, adapter in found
-    ]  # (rows,) each
     views = [view for view, _ in found]
+    columns = [active.column(adapter) for _, adapter in found]
     A, B = _stack(bank, views)
-    weights = torch.cat(
-        [(w * v.scale)[:, None].expand(-1, v.rank) for v, w in zip(views, columns, strict=True)], 1
-    ).to(A)
-    columns = [column.to(A)[:, None] for column in columns]
-    bias = [w * v.scale * v.bias for v, w in zip(views, columns, strict=True) if v.bias is not None]
-    gain = [w * v.gain for v, w in zip(views, columns, strict=True) if v.gain is not None]
-    return RowsPlan(A, B, weights, weights == 0, _sum(bias), _sum(gain))
+    weights, unused = _row_weights(active, views, columns, A)
+    bias = gain = None
+    if any(view.bias is not None or view.gain is not None for view in views):
+        tall = [torch.tensor(column, dtype=A.dtype, device=A.device)[:, None] for column in columns]
+        pairs = list(zip(views, tall, strict=True))
+        bias = _sum([w * v.scale * v.bias for v, w in pairs if v.bias is not None])
+        gain = _sum([w * v.gain for v, w in pairs if v.gain is not None])
+    return RowsPlan(A, B, weights, unused, bias, gain)
+
+
+def _row_weights(
+    active: Active, views: Sequence[BankView], columns: Sequence[Sequence[float]], A: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights `(rows, R)` and where they are zero; layers with the same ranks and scales share."""
+    ranks = tuple((view.rank, view.scale) for view in views)
+    key = ("weights", ranks, tuple(columns), A.dtype, A.device)
+    found: tuple[torch.Tensor, torch.Tensor] | None = active.plans.get(key)
+    if found is None:
+        per_row = [
+            [w * scale for (rank, scale), w in zip(ranks, row, strict=True) for _ in range(rank)]
+            for row in zip(*columns, strict=True)
+        ]
+        weights = torch.tensor(per_row, dtype=A.dtype, device=A.device)
+        found = active.plans[key] = (weights, weights == 0)
+    return found
 
 
 def _stack(bank: FactorBank, views: Sequence[BankView]) -> tuple[torch.Tensor, torch.Tensor]:

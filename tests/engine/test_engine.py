@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from intrinsic.errors import (
     MixtureError,
     UnsupportedAdapterError,
 )
-from intrinsic.lora import LoraCheckpoint, delta, mixed_weight, read_checkpoint
+from intrinsic.lora import LoraCheckpoint, exact, mixed_weight, read_checkpoint
 from intrinsic.mixture import BASE, Mixture
 from tests.tiny import factors_for, gpt2, llama, tokens, write_adapter, write_files
 
@@ -408,25 +408,25 @@ def test_what_runs_or_is_merged_cannot_be_unloaded(
 
 
 def test_a_merge_that_fails_half_way_leaves_the_base(
-    checkpoints: dict[str, LoraCheckpoint], monkeypatch: pytest.MonkeyPatch
+    checkpoints: dict[str, LoraCheckpoint],
 ) -> None:
-    from intrinsic.engine import merged
-
     model = llama()
     engine = engine_of(model, checkpoints)
     digest = engine.fingerprint()
     calls = 0
 
-    def fails_at_the_third(*args: Any, **kwargs: Any) -> torch.Tensor:
+    def fails_at_the_third(
+        deltas: Sequence[torch.Tensor], weights: Sequence[float]
+    ) -> torch.Tensor:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise MemoryError
-        return delta(*args, **kwargs)
+        return exact(deltas, weights)
 
-    monkeypatch.setattr(merged, "delta", fails_at_the_third)
     with pytest.raises(MemoryError):
-        engine.merge(Mixture.of({"a": 1.0}))
+        engine.merge(Mixture.of({"a": 1.0}), fails_at_the_third)
+    assert calls == 3
     assert engine.fingerprint() == digest
     assert engine.merged is None
     with engine.activate(BASE):
