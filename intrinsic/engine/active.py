@@ -25,6 +25,7 @@ class Active:
     rows: tuple[Mixture, ...] = ()
     adapters: tuple[str, ...] = field(init=False, default=())
     spans: tuple[tuple[Mixture, slice], ...] = field(init=False, default=())
+    over: bool = field(init=False, default=False, compare=False)
     plans: dict[object, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -42,6 +43,11 @@ class Active:
         if all(mixture == mixtures[0] for mixture in mixtures):
             return cls(mixtures[0])
         return cls(Mixture(), tuple(mixtures))
+
+    def end(self) -> None:
+        """Forget the plans; a task that outlives the activation may run under them no more."""
+        object.__setattr__(self, "over", True)
+        self.plans.clear()
 
     def column(self, adapter: str) -> tuple[float, ...]:
         """The adapter's weight in every row's mixture, 0 where the row does not use it."""

@@ -147,11 +147,12 @@ class LoraEngine:
         try:
             yield
         finally:
-            ACTIVE.reset(token)
+            active.end()
             with self._lock:
                 self._running -= 1
                 self._in_use.subtract(active.adapters)
                 self._in_use = +self._in_use
+            ACTIVE.reset(token)
 
     def merge(self, mixture: Mixture, method: MergeMethod = exact) -> None:
         """Write a mixture into the weights, from pristine values, on all layers or on none.
@@ -164,7 +165,7 @@ class LoraEngine:
             self._check_idle("merge")
             self._check_loaded(mixture.adapters)
             layers = self._terms(mixture)
-            self._refuse_tied([target for target, _ in layers])
+            self._refuse_tied(layers)
             self._merged.restore()
             self._merged.merge(mixture, layers, method)
 
@@ -219,8 +220,14 @@ class LoraEngine:
         return [
             f"the file's copy of {name} has other values: it was resized or trained"
             for name, values in checkpoint.base_copies.items()
-            if not _holds(self._modules.get(name), values)
+            if not self._holds(name, values)
         ]
+
+    def _holds(self, name: str, values: torch.Tensor) -> bool:
+        weight = getattr(self._modules.get(name), "weight", None)
+        if not isinstance(weight, torch.Tensor):
+            return False
+        return torch.equal(values.to(weight), self._merged.pristine(weight))
 
     def _commit(
         self,
@@ -231,7 +238,8 @@ class LoraEngine:
     ) -> None:
         try:
             for name, sidecar in fitting.items():
-                stretch = sidecar.target.stretch(factors[name])
+                weight = self._merged.pristine(sidecar.target.weight)
+                stretch = sidecar.target.stretch(factors[name], weight)
                 sidecar.bank.add(adapter, factors[name], scaling=scaling, stretch=stretch)
         except BaseException:
             for sidecar in fitting.values():
@@ -260,12 +268,18 @@ class LoraEngine:
                 terms.setdefault(name, []).append((factors, weight * held.scaling))
         return [(self._sidecars[name].target, layer_terms) for name, layer_terms in terms.items()]
 
-    def _refuse_tied(self, targets: Sequence[Target]) -> None:
+    def _refuse_tied(self, layers: Sequence[tuple[Target, Terms]]) -> None:
         owners: dict[int, list[str]] = {}
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             owners.setdefault(parameter.data_ptr(), []).append(name)
-        for target in targets:
-            names = owners.get(target.weight.data_ptr(), [])
+        written = [target.weight for target, _ in layers]
+        written += [
+            target.bias
+            for target, terms in layers
+            if target.bias is not None and any(factors.bias is not None for factors, _ in terms)
+        ]
+        for parameter in written:
+            names = owners.get(parameter.data_ptr(), [])
             if len(names) > 1:
                 raise UnsupportedAdapterError(
                     f"{' and '.join(names)} share one weight: merging would change both; "
@@ -282,8 +296,3 @@ class LoraEngine:
             raise AdapterInUseError(
                 f"cannot {action} while {self._running} forward passes run; wait for them"
             )
-
-
-def _holds(layer: nn.Module | None, values: torch.Tensor) -> bool:
-    weight = getattr(layer, "weight", None)
-    return isinstance(weight, torch.Tensor) and torch.equal(values.to(weight), weight)

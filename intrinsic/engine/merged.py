@@ -40,6 +40,11 @@ class MergedMode:
         """Bytes of the pristine copies."""
         return sum(p.values.numel() * p.values.element_size() for p in self._pristine)
 
+    def pristine(self, parameter: torch.Tensor) -> torch.Tensor:
+        """The values that a parameter has, or had before the merge."""
+        kept = (p.values for p in self._pristine if p.parameter is parameter)
+        return next(kept, parameter.detach())
+
     def merge(
         self,
         mixture: Mixture,
@@ -59,7 +64,7 @@ class MergedMode:
     def restore(self) -> None:
         """Copy the pristine weights back; without a merge this does nothing."""
         with torch.no_grad():
-            for pristine in self._pristine:
+            for pristine in reversed(self._pristine):
                 pristine.parameter.copy_(pristine.values)
         self._pristine.clear()
         self.mixture = None

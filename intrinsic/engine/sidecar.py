@@ -37,8 +37,8 @@ class SideCar:
             target.in_features, target.out_features, dtype=weight.dtype, device=weight.device
         )
         self._attached = False
-        self._own_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
-        self._base_forward: Callable[[torch.Tensor], torch.Tensor] = target.layer.forward
+        self._own_forward: Callable[..., torch.Tensor] | None = None
+        self._base_forward: Callable[..., torch.Tensor] = target.layer.forward
 
     def attach(self) -> None:
         """Shadow the layer's forward; doing it twice is doing it once."""
@@ -59,11 +59,17 @@ class SideCar:
                 layer.forward = self._own_forward
             self._attached = False
 
-    def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self._base_forward(x)
+    def _forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
+        y = self._base_forward(*args, **kwargs)
         active = ACTIVE.get()
         if active is None:
             return y
+        if active.over:
+            raise MixtureError(
+                f"{self.target.name} was called by a task that outlived its activation; "
+                "activate the mixture inside the task"
+            )
+        x = args[0] if args else kwargs["input"]
         if not active.rows:
             return self._shared(active, active.shared, x, y)
         x = self._by_row(x, len(active.rows))
@@ -131,7 +137,7 @@ class SideCar:
         """
         target = self.target
         width = () if target.is_embedding else (target.in_features,)
-        first, flat = x.shape[0], x.dim() == 1 + len(width)
+        first, flat = x.shape[0], not target.is_embedding and x.dim() == 2
         if ".experts." in target.name or first % rows or not (flat or first == rows):
             raise MixtureError(
                 f"{target.name} got {first} inputs for {rows} mixtures and cannot tell which input "

@@ -80,15 +80,18 @@ class Target:
             return f"{self.name} has factors too large for {dtype}"
         return None
 
-    def stretch(self, factors: Factors) -> torch.Tensor | None:
+    def stretch(self, factors: Factors, weight: torch.Tensor) -> torch.Tensor | None:
         """DoRA's factor per output `(out,)` in at least fp32, or None for a plain adapter.
+
+        `weight` has the pristine values of the layer's own, stored as they are.
 
         Raises `IncompatibleAdapterError` where it is infinite.
         """
         if factors.magnitude is None:
             return None
-        wide = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
-        stretch = dora_stretch(factors, self.matrix.to(wide))
+        wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        W = weight.T if self.transposed else weight
+        stretch = dora_stretch(factors, W.to(wide))
         if not torch.isfinite(stretch).all():
             raise IncompatibleAdapterError(f"{self.name}: DoRA divides by a row of zeros")
         return stretch
@@ -107,6 +110,18 @@ def _weight_of(name: str, layer: nn.Module) -> nn.Parameter:
             f"{name} holds {weight.dtype} of shape {tuple(weight.shape)}: "
             "quantised bases are not supported; use a matrix of fp16, bf16, fp32 or fp64"
         )
-    if isinstance(layer, nn.Embedding) and layer.max_norm is not None:
-        raise IncompatibleAdapterError(f"{name} changes its own weights (max_norm); unset it")
+    if isinstance(layer, nn.Embedding):
+        _check_embedding(name, layer)
     return weight
+
+
+def _check_embedding(name: str, layer: nn.Embedding) -> None:
+    """Refuse an embedding that is no plain lookup, but for one that scales its output."""
+    if layer.max_norm is not None:
+        raise IncompatibleAdapterError(f"{name} changes its own weights (max_norm); unset it")
+    own_forward = type(layer).forward is not nn.Embedding.forward
+    if own_forward and not hasattr(layer, "embed_scale"):
+        raise IncompatibleAdapterError(
+            f"{name} is {type(layer).__name__}, which looks ids up in a way of its own; "
+            "LoRA can be applied to plain embeddings"
+        )

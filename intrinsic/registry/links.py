@@ -16,7 +16,10 @@ def refuse_links_out(adapter: Path, root: Path) -> None:
     if root.resolve().parent.name == "snapshots":
         allowed.append(root.resolve().parent.parent / "blobs")
     for path in (adapter, *sorted(adapter.iterdir())):
-        target = path.resolve()
+        try:
+            target = path.resolve()
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"{path} is a link that leads nowhere: {error}") from None
         if not any(target.is_relative_to(folder) for folder in allowed):
             raise CheckpointError(
                 f"{path} is a link out of {root}, to {target}; copy it into the folder, or "

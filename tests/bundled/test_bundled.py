@@ -51,6 +51,32 @@ OWN_WORDS = {
         "Continue the fable of the fox who met a crow.",
     ],
 }
+OWN_ANSWERS = {
+    "medical": [
+        "The symptoms of gout include pain and swelling of a joint. It is treated with medicines.",
+        "High cholesterol is caused by a diet high in fat, lack of exercise, and genetic factors.",
+        "This condition is inherited in an X-linked recessive pattern.",
+    ],
+    "legal": [
+        "Each party shall keep the Confidential Information of the other party in confidence and "
+        "shall not disclose it to any third party.",
+        "This Agreement shall be governed by the laws of the State of Delaware.",
+        "Either party may terminate this Agreement at any time upon sixty days written notice.",
+    ],
+    "coding": [
+        "def reverse_words(text):\n    return ' '.join(reversed(text.split()))",
+        "def is_prime(n):\n    for i in range(2, n):\n        if n % i == 0:\n"
+        "            return False\n    return True",
+        "def remove_duplicates(items):\n    result = []\n    for item in items:\n"
+        "        if item not in result:\n            result.append(item)\n    return result",
+    ],
+    "creative": [
+        'One day the King called them to him and said, "Dear children, I must go on a long '
+        'journey."',
+        "HORATIO:\nMy lord, the king doth wake to-night.",
+        '"What a fine bird you are," said the Fox, and the Crow dropped the cheese.',
+    ],
+}
 NONE_FITS = [
     "Book me a table for two at eight tonight, please.",
     "What is the weather like in Oslo tomorrow?",
@@ -118,22 +144,16 @@ async def test_the_medical_adapter_answers_medical_questions_better(
 
 @both_backends
 async def test_each_adapter_knows_its_own_domain_best(bundled: TransformersBackend) -> None:
-    answers = {
-        "medical": "The symptoms of gout include pain and swelling of a joint. It is treated with "
-        "medicines.",
-        "legal": "Each party shall keep the Confidential Information of the other party in "
-        "confidence and shall not disclose it to any third party.",
-        "coding": "def reverse_words(text):\n    return ' '.join(reversed(text.split()))",
-        "creative": 'One day the King called them to him and said, "Dear children, I must go on a '
-        'long journey."',
-    }
     manager = manager_of(bundled)
-    for domain, answer in answers.items():
-        found = {}
-        for name in ("", *answers):
+    for domain, answers in OWN_ANSWERS.items():
+        found: dict[str, float] = {}
+        for name in ("", *OWN_ANSWERS):
             async with manager.lease({name: 1.0} if name else {}) as lease:
-                (score,) = await lease.score(OWN_WORDS[domain][0], [answer])
-            found[name] = score.log_likelihood
+                scores = [
+                    (await lease.score(question, [answer]))[0]
+                    for question, answer in zip(OWN_WORDS[domain], answers, strict=True)
+                ]
+            found[name] = sum(score.log_likelihood for score in scores)
         assert max(found, key=lambda name: found[name]) == domain, found
 
 
