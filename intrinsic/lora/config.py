@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from intrinsic.errors import CheckpointError, UnsupportedAdapterError
+from intrinsic.lora.patterns import BY_LAYER, BY_NAME, MAX_PATHS, check_pattern, short
 
 CONFIG_NAME = "adapter_config.json"
 
-_PARSER: Any = re._parser  # type: ignore[attr-defined]
 _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 
 _REFUSED_IF_SET = {
@@ -42,14 +41,6 @@ _FLAGS = ("use_rslora", "use_dora", "lora_bias")
 
 _MAX_BYTES = 2**22
 _MAX_RANK = 2**20
-_MAX_PATTERN = 512
-_MAX_PATHS, _MAX_SPANS, _NAME_LENGTH = 2**22, 4, 64
-"""A pattern may have so many ways through a name of this length, and unbounded repeats in a row."""
-
-_BY_NAME = r"(.*\.)?({})$"
-_BY_LAYER = r"(?:^|.*?\.){}\.(?P<index>\d+)\."
-"""How PEFT wraps a pattern of ranks or alphas, and one of layers, before it matches."""
-
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` whose adapters only make sense on a base that was changed too."""
 
@@ -100,7 +91,7 @@ class LoraConfig:
         if not self.layers_to_transform:
             return True
         for pattern in self.layers_pattern:
-            found = re.match(_BY_LAYER.format(pattern), module)
+            found = re.match(BY_LAYER.format(pattern), module)
             if found:
                 index = found["index"]  # None where an alternative of the pattern matched alone
                 return index is not None and int(index) in self.layers_to_transform
@@ -150,21 +141,19 @@ def _read(folder: Path, path: Path) -> LoraConfig:
 def _refuse_special_kinds(raw: dict[str, Any], path: Path) -> None:
     kind = raw.get("peft_type", "LORA")
     if kind != "LORA":
-        raise UnsupportedAdapterError(
-            f"{path}: peft_type is {_short(kind)}; only LORA can be mixed"
-        )
+        raise UnsupportedAdapterError(f"{path}: peft_type is {short(kind)}; only LORA can be mixed")
     for key, words in _REFUSED_IF_SET.items():
         if raw.get(key):
             raise UnsupportedAdapterError(f"{path}: {key} is set: {words} is not supported")
     if raw.get("bias", "none") != "none":
         raise UnsupportedAdapterError(
-            f"{path}: bias is {_short(raw['bias'])}: trained biases are not supported; "
+            f"{path}: bias is {short(raw['bias'])}: trained biases are not supported; "
             "train with 'none'"
         )
     init = raw.get("init_lora_weights")
     if isinstance(init, str) and init.lower().startswith(_CHANGES_BASE):
         raise UnsupportedAdapterError(
-            f"{path}: init_lora_weights is {_short(init)}, which changed the base weights in "
+            f"{path}: init_lora_weights is {short(init)}, which changed the base weights in "
             "training; convert the adapter with PEFT's path_initial_model_for_weight_conversion"
         )
     unknown = [key for key, value in raw.items() if key.startswith("use_") and value]
@@ -177,18 +166,18 @@ def _parse(raw: dict[str, Any], path: Path) -> LoraConfig:
     for key, rank in [("r", raw.get("r")), *rank_pattern.items()]:
         if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= _MAX_RANK:
             raise CheckpointError(
-                f"{path}: rank of {key!r} is {_short(rank)}; it must be 1 to {_MAX_RANK}"
+                f"{path}: rank of {key!r} is {short(rank)}; it must be 1 to {_MAX_RANK}"
             )
     alpha_pattern = _pattern(raw, "alpha_pattern", path)
     for key, alpha in [("lora_alpha", raw.get("lora_alpha")), *alpha_pattern.items()]:
         if not _is_finite(alpha):
             raise CheckpointError(
-                f"{path}: alpha of {key!r} is {_short(alpha)}; it must be a finite number"
+                f"{path}: alpha of {key!r} is {short(alpha)}; it must be a finite number"
             )
     flags = {key: raw.get(key) or False for key in _FLAGS}
     for key, flag in flags.items():
         if not isinstance(flag, bool):
-            raise CheckpointError(f"{path}: {key} is {_short(flag)}; it must be a boolean")
+            raise CheckpointError(f"{path}: {key} is {short(flag)}; it must be a boolean")
     if flags["use_dora"] and flags["lora_bias"]:
         raise UnsupportedAdapterError(f"{path}: use_dora and lora_bias are both set; PEFT has none")
     known = {*_REFUSED_IF_SET, *LoraConfig.__dataclass_fields__, "lora_alpha", "peft_type"}
@@ -211,9 +200,9 @@ def _pattern(raw: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     value = raw.get(key) or {}
     if not isinstance(value, dict):
         raise CheckpointError(
-            f"{path}: {key} is {_short(value)}; it must map module names to numbers"
+            f"{path}: {key} is {short(value)}; it must map module names to numbers"
         )
-    if sum(_check_pattern(name, _BY_NAME, f"{path}: {key}") for name in value) > _MAX_PATHS >> 2:
+    if sum(check_pattern(name, BY_NAME, f"{path}: {key}") for name in value) > MAX_PATHS >> 2:
         raise CheckpointError(
             f"{path}: {key} has {len(value)} patterns, which is too many to match"
         )
@@ -223,11 +212,11 @@ def _pattern(raw: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
 def _modules(raw: dict[str, Any], key: str, path: Path) -> str | tuple[str, ...]:
     value = raw.get(key) or ()
     if isinstance(value, str):
-        _check_pattern(value, "{}", f"{path}: {key}")
+        check_pattern(value, "{}", f"{path}: {key}")
         return value
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise CheckpointError(
-            f"{path}: {key} is {_short(value)}; it must be a string or a list of strings"
+            f"{path}: {key} is {short(value)}; it must be a string or a list of strings"
         )
     return tuple(value)
 
@@ -236,7 +225,7 @@ def _layers(value: object, path: Path) -> tuple[int, ...]:
     items = [value] if isinstance(value, int) else value or []
     if not isinstance(items, list) or not all(isinstance(item, int) for item in items):
         raise CheckpointError(
-            f"{path}: layers_to_transform is {_short(value)}; it must be layer numbers"
+            f"{path}: layers_to_transform is {short(value)}; it must be layer numbers"
         )
     return tuple(items)
 
@@ -245,82 +234,11 @@ def _layer_names(value: object, path: Path) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) and value else value or []
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise CheckpointError(
-            f"{path}: layers_pattern is {_short(value)}; it must be a string or a list of strings"
+            f"{path}: layers_pattern is {short(value)}; it must be a string or a list of strings"
         )
     for item in items:
-        _check_pattern(item, _BY_LAYER, f"{path}: layers_pattern")
+        check_pattern(item, BY_LAYER, f"{path}: layers_pattern")
     return tuple(items)
-
-
-def _check_pattern(pattern: str, wrap: str, setting: str) -> float:
-    """Refuse what `re` cannot compile as PEFT wraps it, and what could match for hours.
-
-    Returns how many ways there are through a name.
-    """
-    if len(pattern) > _MAX_PATTERN:
-        raise CheckpointError(
-            f"{setting} has {_short(pattern)} of {len(pattern)} characters; "
-            f"a pattern may have {_MAX_PATTERN}"
-        )
-    try:
-        re.compile(pattern)
-        re.compile(wrap.format(pattern))
-        spans, choices = _paths(_PARSER.parse(wrap.format(pattern)))
-    except (re.error, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{setting} has {pattern!r}, no valid pattern: {error}") from None
-    # Ranks and alphas are matched to the file's own names, which may be long and hostile too.
-    most = _MAX_PATHS >> 2 if wrap == _BY_NAME else _MAX_PATHS
-    ways = math.inf
-    if spans <= _MAX_SPANS:
-        ways = choices * _NAME_LENGTH**spans / math.factorial(int(spans))
-    if ways > most:
-        raise CheckpointError(
-            f"{setting} has {pattern!r}, which could take hours to match; "
-            "use fewer repeats, and none inside another"
-        )
-    return ways
-
-
-def _paths(tree: Iterable[tuple[Any, Any]]) -> tuple[float, float]:
-    """Bound how often `re` may backtrack: unbounded repeats on one path, times other choices.
-
-    The repeats are infinite where a repeat holds another, or alternatives that overlap.
-    """
-    spans, choices = 0.0, 1.0
-    for op, value in tree:
-        more = (0.0, 1.0)
-        if "REPEAT" in str(op):
-            more = _repeated(*value)
-        elif str(op) == "BRANCH":
-            more = _branched(value[1])
-        elif isinstance(value, tuple | _PARSER.SubPattern):  # groups, lookarounds, conditions
-            inner = value if isinstance(value, tuple) else (value,)
-            more = _branched([part for part in inner if isinstance(part, _PARSER.SubPattern)])
-        spans, choices = spans + more[0], min(choices * more[1], 1e30)
-    return spans, choices
-
-
-def _repeated(low: int, high: int, body: Any) -> tuple[float, float]:  # noqa: ANN401
-    spans, choices = _paths(body)
-    if high <= 1:
-        return spans, choices + (low != high)
-    if spans or choices > 1:
-        return math.inf, choices
-    count = high - low + 1 if body.getwidth()[0] else high  # what is empty takes no letters away
-    return (0.0, float(count)) if count < _NAME_LENGTH else (1.0, 1.0)
-
-
-def _branched(branches: list[Any]) -> tuple[float, float]:
-    """Alternatives that begin with different letters cannot both match at one place."""
-    found = [_paths(branch) for branch in branches]
-    firsts: Counter[str] = Counter()
-    for branch, (_, choices) in zip(branches, found, strict=True):
-        op, value = branch[0] if len(branch) else ("", 0)
-        letter = chr(value).lower() if str(op) == "LITERAL" and value < 128 else ""
-        firsts[letter] += int(choices)
-    anywhere = firsts.pop("", 0)
-    most = anywhere + max(firsts.values(), default=0)
-    return max((s for s, _ in found), default=0.0), float(max(most, 1))
 
 
 def _is_finite(value: object) -> bool:
@@ -330,14 +248,9 @@ def _is_finite(value: object) -> bool:
         return False
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 @lru_cache(maxsize=2**14)
 def _by_name(pattern: str) -> re.Pattern[str]:
-    return re.compile(_BY_NAME.format(pattern))
+    return re.compile(BY_NAME.format(pattern))
 
 
 def _by_pattern(patterns: Mapping[str, Any], module: str, default: float) -> float:
