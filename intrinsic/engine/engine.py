@@ -135,6 +135,26 @@ class LoraEngine:
         Raises `AdapterNotLoadedError`, or `MixtureError` while another mixture is merged.
         """
         active = Active.of(mixtures)
+        with self._using(active) as merged:
+            token = ACTIVE.set(None if merged or not active.adapters else active)
+            try:
+                yield
+            finally:
+                active.end()
+                ACTIVE.reset(token)
+
+    @contextmanager
+    def hold(self, mixture: Mixture) -> Iterator[None]:
+        """Keep a mixture usable between passes: its adapters stay, and so do the weights.
+
+        It activates nothing, and may be left in another thread. Raises as `activate` does.
+        """
+        with self._using(Active.of(mixture)):
+            yield
+
+    @contextmanager
+    def _using(self, active: Active) -> Iterator[bool]:
+        """Count adapters as used; the value says whether the mixture is merged."""
         with self._lock:
             self._check_loaded(active.adapters)
             merged = self._merged.mixture
@@ -142,17 +162,13 @@ class LoraEngine:
                 raise MixtureError("another mixture is merged into the weights; restore it first")
             self._running += 1
             self._in_use.update(active.adapters)
-        plain = merged is not None or not active.adapters
-        token = ACTIVE.set(None if plain else active)
         try:
-            yield
+            yield merged is not None
         finally:
-            active.end()
             with self._lock:
                 self._running -= 1
                 self._in_use.subtract(active.adapters)
                 self._in_use = +self._in_use
-            ACTIVE.reset(token)
 
     def merge(self, mixture: Mixture, method: MergeMethod = exact) -> None:
         """Write a mixture into the weights, from pristine values, on all layers or on none.
