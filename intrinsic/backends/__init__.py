@@ -7,6 +7,7 @@ from intrinsic.backends.backend import (
     ChatMessage,
     Generation,
     GenerationOptions,
+    HostMemory,
     ModelBackend,
     Prompt,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "FunctionBackend",
     "Generation",
     "GenerationOptions",
+    "HostMemory",
     "ModelBackend",
     "Prompt",
 ]

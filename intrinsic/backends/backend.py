@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, runtime_checkable
 
@@ -24,6 +24,7 @@ class Capability(StrEnum):
     LORA = "lora"
     MERGE = "merge"
     FINGERPRINT = "fingerprint"
+    PREFETCH = "prefetch"
 
 
 class ChatMessage(TypedDict):
@@ -138,6 +139,23 @@ class AdapterInfo:
     load_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class HostMemory:
+    """Checked adapters that a backend keeps in host memory, and what that was worth.
+
+    `hits` are reads of files that were spared, `misses` those that were done, prefetches included:
+    the first use after a prefetch is neither. `evictions` gave way to others. `max_bytes` 0 is
+    off. `bytes_by_path` is by the adapter's absolute path.
+    """
+
+    bytes_used: int = 0
+    max_bytes: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    bytes_by_path: Mapping[str, int] = field(default_factory=dict)
+
+
 @runtime_checkable
 class ModelBackend(Protocol):
     """A model that answers under mixtures of the adapters loaded on it.
@@ -166,6 +184,21 @@ class ModelBackend(Protocol):
 
     async def unload_lora_adapter(self, adapter_name: str) -> None:
         """Take an adapter off the model; one that a request uses is refused."""
+        ...
+
+    async def prefetch_lora_adapter(self, adapter_path: str) -> int:
+        """Read and check an adapter into host memory; return the bytes it takes once loaded.
+
+        One that does not fit the limit is checked and not kept.
+        """
+        ...
+
+    def limit_host_memory(self, max_bytes: int | None) -> None:
+        """Keep at most so many bytes in host memory; 0 keeps none, None is the backend's own."""
+        ...
+
+    def host_memory(self) -> HostMemory:
+        """What is in host memory now."""
         ...
 
     async def merge(self, mixture: Mixture, method: MergeMethod | None = None) -> None:

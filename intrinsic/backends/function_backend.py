@@ -13,6 +13,7 @@ from intrinsic.backends.backend import (
     Capability,
     Generation,
     GenerationOptions,
+    HostMemory,
     Prompt,
 )
 from intrinsic.backends.prompt_encoder import turns_of
@@ -74,6 +75,18 @@ class FunctionBackend:
     async def unload_lora_adapter(self, adapter_name: str) -> None:
         """Raises `CapabilityError`."""
         self._refuse("unload an adapter")
+
+    async def prefetch_lora_adapter(self, adapter_path: str) -> int:
+        """Raises `CapabilityError`."""
+        self._refuse("prefetch an adapter")
+
+    def limit_host_memory(self, max_bytes: int | None) -> None:
+        """Raises `CapabilityError`."""
+        self._refuse("keep adapters in host memory")
+
+    def host_memory(self) -> HostMemory:
+        """Raises `CapabilityError`."""
+        self._refuse("keep adapters in host memory")
 
     async def merge(self, mixture: Mixture, method: MergeMethod | None = None) -> None:
         """Raises `CapabilityError`."""

@@ -13,10 +13,11 @@ from intrinsic.backends import (
     Capability,
     Generation,
     GenerationOptions,
+    HostMemory,
     Prompt,
 )
 from intrinsic.backends.backend import GREEDY
-from intrinsic.errors import AdapterInUseError, CheckpointError
+from intrinsic.errors import AdapterInUseError, CapabilityError, CheckpointError
 from intrinsic.lora import MergeMethod
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.registry import AdapterRegistry
@@ -38,7 +39,7 @@ class FakeBackend:
         self.merged: Mixture | None = None
         self.running: list[Mixture] = []
         self.gate: anyio.Event | None = None
-        self.capabilities = frozenset(Capability)
+        self.capabilities = frozenset(Capability) - {Capability.PREFETCH}
 
     def get_capabilities(self) -> frozenset[Capability]:
         return self.capabilities
@@ -63,6 +64,15 @@ class FakeBackend:
             raise AdapterInUseError(adapter_name)
         self.loaded.remove(adapter_name)
         self.calls.append(("unload", adapter_name))
+
+    async def prefetch_lora_adapter(self, adapter_path: str) -> int:
+        raise CapabilityError("fake has no host memory")
+
+    def limit_host_memory(self, max_bytes: int | None) -> None:
+        raise CapabilityError("fake has no host memory")
+
+    def host_memory(self) -> HostMemory:
+        raise CapabilityError("fake has no host memory")
 
     async def merge(self, mixture: Mixture, method: MergeMethod | None = None) -> None:
         assert not self.running
