@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 
 from intrinsic.errors import CheckpointError, UnsupportedAdapterError
-from intrinsic.lora.config import CONFIG_NAME, LoraConfig, check_regular, read_config
+from intrinsic.lora.config import CONFIG_NAME, LoraConfig, parse_config
 from intrinsic.lora.digest import hash_beside
+from intrinsic.lora.files import read_config_bytes, read_weights_bytes, tensors_of
 from intrinsic.lora.tensors import Parts, place
+from intrinsic.lora.wording import named
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 
@@ -68,15 +68,12 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     `UnsupportedAdapterError`, naming file and tensor.
     """
     folder = _expanded(folder)
-    config = read_config(folder)
+    settings = read_config_bytes(folder / CONFIG_NAME)
+    config = parse_config(settings, folder / CONFIG_NAME)
     path = folder / WEIGHTS_NAME
-    data = _read_bytes(path)
-    digest = hash_beside([(folder / CONFIG_NAME).read_bytes(), data])
-    try:
-        tensors = safetensors.torch.load(data)
-    # torch refuses shapes beyond its integers with a TypeError or a RuntimeError of many lines.
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise _unsound(path, error) from None
+    data = read_weights_bytes(path)
+    digest = hash_beside([settings, data])
+    tensors = tensors_of(data, path)
     modules = place(tensors, path)
     return LoraCheckpoint(
         path=folder,
@@ -101,32 +98,6 @@ def _expanded(folder: str | Path) -> Path:
         raise CheckpointError(f"{folder} cannot be found: {error}") from None
 
 
-def _unsound(path: Path, error: Exception) -> CheckpointError:
-    why = (str(error).splitlines() or [""])[0]
-    return CheckpointError(f"{path} is not a sound safetensors file: {why[:200]}")
-
-
-def _read_bytes(path: Path) -> bytes:
-    """The file's bytes, once its header and its size were found to agree."""
-    try:
-        check_regular(path)
-        with safetensors.safe_open(path, framework="pt"):
-            pass
-        return path.read_bytes()
-    except FileNotFoundError:
-        pickled = path.with_suffix(".bin")
-        why = (
-            f"only {pickled.name}, a pickle, which can run code; save it with safetensors"
-            if pickled.exists()
-            else f"no {path.name}"
-        )
-        raise CheckpointError(f"{path.parent} has {why}") from None
-    except safetensors.SafetensorError as error:
-        raise _unsound(path, error) from None
-    except (OSError, MemoryError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-
-
 def _checked(module: str, parts: Parts, config: LoraConfig, path: Path) -> Factors:
     embedding = "embedding A" in parts or "embedding B" in parts
     kind = "embedding " if embedding else ""
@@ -137,7 +108,7 @@ def _checked(module: str, parts: Parts, config: LoraConfig, path: Path) -> Facto
     rank = config.rank_of(module)
     if A.shape[0] != rank or B.shape[1] != rank:
         raise CheckpointError(
-            f"{path}: tensor {key_a!r} has rank {A.shape[0]} and its B has rank {B.shape[1]}, "
+            f"{path}: tensor {named(key_a)} has rank {A.shape[0]} and its B has rank {B.shape[1]}, "
             f"but {CONFIG_NAME} declares {rank}"
         )
     _check_kinds(module, parts, config, path)
@@ -166,6 +137,6 @@ def _vector(part: str, parts: Parts, B: torch.Tensor, path: Path) -> torch.Tenso
     key, vector = parts[part]
     if vector.shape[0] != B.shape[0]:
         raise CheckpointError(
-            f"{path}: tensor {key!r} has {vector.shape[0]} values for {B.shape[0]} outputs"
+            f"{path}: tensor {named(key)} has {vector.shape[0]} values for {B.shape[0]} outputs"
         )
     return vector

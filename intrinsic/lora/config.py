@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic.errors import CheckpointError, UnsupportedAdapterError
-from intrinsic.lora.patterns import BY_LAYER, BY_NAME, MAX_PATHS, check_pattern, short
+from intrinsic.lora.files import read_config_bytes
+from intrinsic.lora.patterns import BY_LAYER, BY_NAME, MAX_PATHS, check_pattern
+from intrinsic.lora.wording import named, short
 
 CONFIG_NAME = "adapter_config.json"
 
@@ -39,7 +41,6 @@ _REFUSED_IF_SET = {
 _FLAGS = ("use_rslora", "use_dora", "lora_bias")
 """Settings of PEFT that are served."""
 
-_MAX_BYTES = 2**22
 _MAX_RANK = 2**20
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` whose adapters only make sense on a base that was changed too."""
@@ -106,36 +107,27 @@ def read_config(folder: Path) -> LoraConfig:
     it asks for something that `W + s B A` cannot express.
     """
     path = folder / CONFIG_NAME
+    return parse_config(read_config_bytes(path), path)
+
+
+def parse_config(data: bytes, path: Path) -> LoraConfig:
+    """Check the bytes of a config, which were read from `path`; raises as `read_config` does."""
     try:
-        return _read(folder, path)
+        raw = _decoded(data, path)
+        _refuse_special_kinds(raw, path)
+        return _parse(raw, path)
     except RecursionError:
         raise CheckpointError(f"{path} is nested too deeply to be read") from None
 
 
-def check_regular(path: Path) -> None:
-    """Raise `CheckpointError` for a pipe or a device, which has no end."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise CheckpointError(f"{path} is a pipe or a device, not a file")
-
-
-def _read(folder: Path, path: Path) -> LoraConfig:
+def _decoded(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        check_regular(path)
-        if (size := path.stat().st_size) > _MAX_BYTES:
-            raise CheckpointError(f"{path} has {size} bytes; a config may have {_MAX_BYTES}")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder} has no {CONFIG_NAME}; pass a folder that PEFT's save_pretrained wrote"
-        ) from None
-    except CheckpointError:
-        raise
-    except (OSError, ValueError) as error:
+        raw = json.loads(data.decode("utf-8"))
+    except ValueError as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} holds {type(raw).__name__}, not an object of settings")
-    _refuse_special_kinds(raw, path)
-    return _parse(raw, path)
+    return raw
 
 
 def _refuse_special_kinds(raw: dict[str, Any], path: Path) -> None:
@@ -166,13 +158,13 @@ def _parse(raw: dict[str, Any], path: Path) -> LoraConfig:
     for key, rank in [("r", raw.get("r")), *rank_pattern.items()]:
         if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= _MAX_RANK:
             raise CheckpointError(
-                f"{path}: rank of {key!r} is {short(rank)}; it must be 1 to {_MAX_RANK}"
+                f"{path}: rank of {named(key)} is {short(rank)}; it must be 1 to {_MAX_RANK}"
             )
     alpha_pattern = _pattern(raw, "alpha_pattern", path)
     for key, alpha in [("lora_alpha", raw.get("lora_alpha")), *alpha_pattern.items()]:
         if not _is_finite(alpha):
             raise CheckpointError(
-                f"{path}: alpha of {key!r} is {short(alpha)}; it must be a finite number"
+                f"{path}: alpha of {named(key)} is {short(alpha)}; it must be a finite number"
             )
     flags = {key: raw.get(key) or False for key in _FLAGS}
     for key, flag in flags.items():

@@ -1,4 +1,4 @@
-"""SHA-256 of bytes, found in a thread while the caller goes on."""
+"""SHA-256 of bytes; that of many is found in a thread while the caller goes on."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+_FEW_BYTES = 2**18
+"""So many are hashed sooner than a thread starts."""
+
 
 def hash_beside(parts: Sequence[bytes]) -> Future[str]:
     """Start hashing the parts, one after the other; the result is the digest in hex."""
     digest: Future[str] = Future()
-    threading.Thread(target=_hash, args=(parts, digest), name="intrinsic-digest").start()
+    if sum(map(len, parts)) <= _FEW_BYTES:
+        _hash(parts, digest)
+    else:
+        threading.Thread(target=_hash, args=(parts, digest), name="intrinsic-digest").start()
     return digest
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from intrinsic.errors import MixtureError
+from intrinsic.lora.wording import named
 
 
 def exact(deltas: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
@@ -34,6 +35,8 @@ def widened(deltas: Sequence[torch.Tensor], weights: Sequence[float]) -> list[to
         )
     shapes = sorted({tuple(delta.shape) for delta in deltas})
     if len(shapes) > 1:
-        raise MixtureError(f"deltas of one layer have shapes {shapes}; they must be of one shape")
+        raise MixtureError(
+            f"deltas of one layer have shapes {named(shapes)}; they must be of one shape"
+        )
     dtype = torch.float64 if any(d.dtype == torch.float64 for d in deltas) else torch.float32
     return [delta.to(dtype) for delta in deltas]

@@ -10,7 +10,8 @@ from functools import partial
 
 import torch
 
-from intrinsic.errors import ConfigError
+from intrinsic.errors import ConfigError, IntrinsicError, PluginError
+from intrinsic.lora.wording import named, short
 
 MergeMethod = Callable[[Sequence[torch.Tensor], Sequence[float]], torch.Tensor]
 """A function from deltas `ΔWᵢ = sᵢ Bᵢ Aᵢ`, each `(out, in)`, and weights wᵢ to one delta.
@@ -86,6 +87,45 @@ def bound(
             raise ConfigError(f"merge method {name!r} takes no {key}; it takes {known}")
     filled = {**given, "module": module}
     return partial(method, **{key: value for key, value in filled.items() if key in takes})
+
+
+def apply_checked(
+    method: MergeMethod,
+    deltas: Sequence[torch.Tensor],
+    weights: Sequence[float],
+    *,
+    name: str,
+    module: str,
+) -> torch.Tensor:
+    """What a method that is bound to the layer `module` makes of its deltas, as they are shaped.
+
+    Raises `PluginError` where the method called `name` fails, or returns something other than
+    a tensor of floats of the deltas' shape. What is out of memory says so itself.
+    """
+    try:
+        made: object = method(deltas, weights)
+    except (IntrinsicError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"merge method {name!r} failed on {module}: {type(error).__name__}: {error}"
+        ) from error
+    wanted = deltas[0].shape
+    if not isinstance(made, torch.Tensor):
+        found = short(made)
+    elif made.shape != wanted or not made.is_floating_point() or made.layout != torch.strided:
+        found = f"{made.dtype} of shape {named(tuple(made.shape))}"
+    else:
+        return made
+    raise PluginError(
+        f"merge method {name!r} returned {found} for {module}; it must return a dense tensor of "
+        f"floats of shape {tuple(wanted)}"
+    )
+
+
+def name_of(method: MergeMethod) -> str:
+    """What errors call a method that came without a name."""
+    return getattr(method, "__name__", type(method).__name__)
 
 
 def _keywords(method: MergeMethod, name: str) -> set[str]:

@@ -9,9 +9,7 @@ import torch
 
 from intrinsic.errors import (
     IncompatibleAdapterError,
-    IntrinsicError,
     MixtureError,
-    PluginError,
     UnsupportedAdapterError,
 )
 from intrinsic.lora.checkpoint import Factors, LoraCheckpoint
@@ -19,8 +17,16 @@ from intrinsic.lora.config import LoraConfig
 from intrinsic.lora.delta import delta
 from intrinsic.lora.exact import exact
 from intrinsic.lora.merge import merge_method
-from intrinsic.lora.merge_options import STORED_DTYPES, MergeMethod, MergeOptions, bound
+from intrinsic.lora.merge_options import (
+    STORED_DTYPES,
+    MergeMethod,
+    MergeOptions,
+    apply_checked,
+    bound,
+    name_of,
+)
 from intrinsic.lora.svd import near_truncated, svd, truncated_product
+from intrinsic.lora.wording import named
 
 Term = tuple[Factors, float]
 
@@ -65,22 +71,10 @@ class _Recipe:
 
     def target(self, module: str, terms: Sequence[Term]) -> torch.Tensor:
         """What the method makes of the layer's deltas, checked."""
-        apply = bound(self.method, self.options, name=self.name, module=module)
         deltas = [delta(factors) for factors, _ in terms]
-        try:
-            made: object = apply(deltas, [weight for _, weight in terms])
-        except IntrinsicError:
-            raise
-        except Exception as error:
-            raise PluginError(
-                f"merge method {self.name!r} failed on {module}: {type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(made, torch.Tensor) or made.shape != deltas[0].shape:
-            raise PluginError(
-                f"merge method {self.name!r} did not return a tensor of shape "
-                f"{tuple(deltas[0].shape)} for {module}"
-            )
-        return made.to(torch.float64)
+        weights = [weight for _, weight in terms]
+        apply = bound(self.method, self.options, name=self.name, module=module)
+        return apply_checked(apply, deltas, weights, name=self.name, module=module).double()
 
 
 def merge_checkpoints(
@@ -131,8 +125,7 @@ def _recipe(method: str | MergeMethod, name: str, options: MergeOptions) -> _Rec
     if isinstance(method, str):
         recipe = _Recipe(merge_method(method), method, options)
     else:
-        called = name or getattr(method, "__name__", type(method).__name__)
-        recipe = _Recipe(method, called, options)
+        recipe = _Recipe(method, name or name_of(method), options)
     bound(recipe.method, options, name=recipe.name)
     return recipe
 
@@ -164,9 +157,9 @@ def _check_one_model(checkpoints: Sequence[LoraCheckpoint]) -> None:
     if len(bases) > 1:
         (one, a), (two, b) = list(bases.items())[:2]
         raise IncompatibleAdapterError(
-            f"{a.path} was made for base model {one!r} and {b.path} for {two!r}; merge adapters "
-            "of one base model (where these are two names of one, make base_model_name_or_path "
-            "the same in both adapter_config.json)"
+            f"{a.path} was made for base model {named(one)} and {b.path} for {named(two)}; "
+            "merge adapters of one base model (where these are two names of one, make "
+            "base_model_name_or_path the same in both adapter_config.json)"
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from intrinsic.errors import CheckpointError
+from intrinsic.lora.wording import named, short
 
 _PARSER: Any = re._parser  # type: ignore[attr-defined]
 
@@ -36,7 +37,9 @@ def check_pattern(pattern: str, wrap: str, setting: str) -> float:
         re.compile(wrap.format(pattern))
         spans, choices = _paths(_PARSER.parse(wrap.format(pattern)))
     except (re.error, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{setting} has {pattern!r}, no valid pattern: {error}") from None
+        raise CheckpointError(
+            f"{setting} has {named(pattern)}, no valid pattern: {str(error)[:200]}"
+        ) from None
     # Ranks and alphas are matched to the file's own names, which may be long and hostile too.
     most = MAX_PATHS >> 2 if wrap == BY_NAME else MAX_PATHS
     ways = math.inf
@@ -44,7 +47,7 @@ def check_pattern(pattern: str, wrap: str, setting: str) -> float:
         ways = choices * _NAME_LENGTH**spans / math.factorial(int(spans))
     if ways > most:
         raise CheckpointError(
-            f"{setting} has {pattern!r}, which could take hours to match; "
+            f"{setting} has {named(pattern)}, which could take hours to match; "
             "use fewer repeats, and none inside another"
         )
     return ways
@@ -90,9 +93,3 @@ def _branched(branches: list[Any]) -> tuple[float, float]:
     anywhere = firsts.pop("", 0)
     most = anywhere + max(firsts.values(), default=0)
     return max((s for s, _ in found), default=0.0), float(max(most, 1))
-
-
-def short(value: object) -> str:
-    """A value for a message, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

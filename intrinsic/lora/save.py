@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import safetensors.torch
 
 from intrinsic.card import AdapterCard
-from intrinsic.errors import AdapterExistsError
+from intrinsic.errors import AdapterError, AdapterExistsError, ConfigError
 from intrinsic.lora.checkpoint import WEIGHTS_NAME, LoraCheckpoint, read_checkpoint
 from intrinsic.lora.config import CONFIG_NAME, LoraConfig
 from intrinsic.lora.merged_adapter import MergedAdapter
@@ -32,17 +34,21 @@ def save_adapter(
     """Write config, tensors and card, read them back, and give the folder its name at the end.
 
     Without a card the adapter gets one that says its folder's name alone. Where anything fails,
-    what was at `folder` is still there, and nothing of the new. Raises `AdapterExistsError` as
-    `check_target` does.
+    what was at `folder` is still there, and nothing of the new. Raises what `check_target` raises.
     """
     target = check_target(folder, replace=replace)
-    card = card or AdapterCard(target.name)
+    with _writing(target):
+        return _save(merged, target, card or AdapterCard(target.name))
+
+
+def _save(merged: MergedAdapter, target: Path, card: AdapterCard) -> LoraCheckpoint:
     target.parent.mkdir(parents=True, exist_ok=True)
     # One level down, where a scan for adapters does not see it while it is half written.
     room = target.parent / f".merging-{uuid.uuid4().hex}.tmp"
     made = room / target.name
-    made.mkdir(parents=True)
+    room.mkdir()
     try:
+        made.mkdir()
         _write(merged, made, card)
         read_checkpoint(made)
         _put(made, target, room / "former")
@@ -55,11 +61,24 @@ def check_target(folder: str | Path, *, replace: bool = False) -> Path:
     """Return the absolute folder that an adapter may be written to.
 
     Raises `AdapterExistsError` where something is there already, unless it is to be replaced and
-    is an adapter's folder: one with a config and without folders inside.
+    is an adapter's folder: one with a config and without folders inside. Raises `AdapterError`
+    where the system lets nobody write, and `ConfigError` for the home of a user who is not there.
     """
-    target = Path(os.path.abspath(Path(folder).expanduser()))
+    try:
+        target = Path(os.path.abspath(Path(folder).expanduser()))
+    except RuntimeError as error:
+        raise ConfigError(f"{folder} cannot be found: {error}; name another folder") from None
+    with _writing(target):
+        _check_room(target, replace)
+    return target
+
+
+def _check_room(target: Path, replace: bool) -> None:
     if not os.path.lexists(target):
-        return target
+        there = next(parent for parent in target.parents if parent.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file")
+        return
     if not replace:
         raise AdapterExistsError(
             f"{target} exists already; name a folder that does not, or replace it (--force)"
@@ -70,7 +89,18 @@ def check_target(folder: str | Path, *, replace: bool = False) -> Path:
             f"{target} is not a folder of one adapter and is not replaced; remove it yourself or "
             "name another folder"
         )
-    return target
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Say of what the system refuses that it was this folder's writing."""
+    try:
+        yield
+    except OSError as error:
+        raise AdapterError(
+            f"{target} cannot be written: {error.strerror or error}; "
+            "name a folder that you may write to and that has room"
+        ) from error
 
 
 def _put(made: Path, target: Path, former: Path) -> None:

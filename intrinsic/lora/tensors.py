@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from intrinsic.errors import CheckpointError
+from intrinsic.lora.wording import named
 
 _PREFIX = "base_model.model."
 _MAX_KEY = 256
@@ -21,7 +23,13 @@ _PLACE = re.compile(
     r"|base_layer\.(?P<base>weight)"
     r")\Z"
 )
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_FLOATS = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+}
+"""The dtypes that a tensor may have, with the one that its values are summed in."""
 _MATRICES = ("A", "B", "embedding A", "embedding B", "base")
 
 Parts = dict[str, tuple[str, torch.Tensor]]
@@ -57,7 +65,7 @@ def _place_of(key: str, path: Path) -> tuple[str, str]:
     found = _PLACE.match(key.removeprefix(_PREFIX))
     if found is None:
         raise CheckpointError(
-            f"{path}: tensor {key!r} is no part of a LoRA; "
+            f"{path}: tensor {named(key)} is no part of a LoRA; "
             "whole trained modules and other additions are not supported"
         )
     if found["embedding"]:
@@ -71,10 +79,10 @@ def _check_tensor(key: str, part: str, tensor: torch.Tensor, path: Path) -> None
     shape = "matrix" if part in _MATRICES else "vector"
     if tensor.dim() != (2 if shape == "matrix" else 1) or tensor.dtype not in _FLOATS:
         raise CheckpointError(
-            f"{path}: tensor {key!r} is {tuple(tensor.shape)} {tensor.dtype}; "
-            f"it must be a {shape} of fp16, bf16, fp32 or fp64"
+            f"{path}: tensor {named(key)} is {named(tuple(tensor.shape))} "
+            f"{tensor.dtype}; it must be a {shape} of fp16, bf16, fp32 or fp64"
         )
     # A sum is finite only where all values are, and takes a tenth of the time to find.
-    wide = torch.promote_types(tensor.dtype, torch.float32)
-    if not torch.isfinite(tensor.sum(dtype=wide)) and not torch.isfinite(tensor).all():
-        raise CheckpointError(f"{path}: tensor {key!r} holds NaN or infinite values")
+    total = tensor.sum(dtype=_FLOATS[tensor.dtype]).item()
+    if not math.isfinite(total) and not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{path}: tensor {named(key)} holds NaN or infinite values")

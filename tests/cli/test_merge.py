@@ -160,6 +160,22 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("place", ["/proc/nope", "{}/a/card.json/m", "{}/a/card.json"])
+def test_a_place_that_cannot_be_written_is_one_sentence_with_the_path(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], adapters: Path, place: str
+) -> None:
+    out = place.format(adapters)
+    arguments = ["a=1", "--out", out, "--adapters-dir", str(adapters), "--force"]
+    monkeypatch.setattr(sys, "argv", ["intrinsic", "adapters", "merge", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    *_, told = capsys.readouterr().err.strip().splitlines()
+    assert told.startswith(f"intrinsic: {out} ")
+    assert "Errno" not in told
+    assert "name a" in told
+
+
 def test_where_to_is_asked_for(adapters: Path) -> None:
     assert merge(adapters, "a=1").exit_code == 2
     assert "merge" in CliRunner().invoke(app, ["adapters", "--help"]).stdout

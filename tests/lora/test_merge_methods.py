@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intrinsic.errors import ConfigError, MixtureError
+from intrinsic.errors import ConfigError, MixtureError, PluginError
 from intrinsic.lora import (
     MERGE_METHODS,
     MergeOptions,
@@ -24,7 +24,7 @@ from intrinsic.lora import (
     ties,
 )
 from intrinsic.lora.dare import drop
-from intrinsic.lora.merge_options import bound
+from intrinsic.lora.merge_options import apply_checked, bound
 from intrinsic.lora.prune import keep_largest
 from intrinsic.lora.svd import near_truncated, truncated, truncated_product
 
@@ -286,3 +286,23 @@ def test_the_gpu_gives_what_the_cpu_gives(name: str) -> None:
     deltas = [random(40, 30, seed=1), random(40, 30, seed=2)]
     there = merge_method(name)([delta.cuda() for delta in deltas], [0.7, -0.3])
     torch.testing.assert_close(there.cpu(), merge_method(name)(deltas, [0.7, -0.3]))
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (None, "returned None"),
+        (torch.ones(4), r"float32 of shape \(4,\)"),
+        (torch.ones(1, 3), r"float32 of shape \(1, 3\)"),
+        (torch.ones(4, 3, dtype=torch.int64), r"int64 of shape \(4, 3\)"),
+        (torch.ones(4, 3, dtype=torch.complex64), "complex64"),
+        (torch.ones(4, 3).to_sparse(), "float32"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_delta_of_the_layers_shape_is_refused(made: object, words: str) -> None:
+    def method(deltas: object, weights: object) -> torch.Tensor:
+        return made  # type: ignore[return-value]
+
+    with pytest.raises(PluginError, match=f"'odd'.*{words}.*for layer; it must return a dense"):
+        apply_checked(method, [torch.ones(4, 3)], [1.0], name="odd", module="layer")

@@ -13,7 +13,7 @@ import torch
 
 from intrinsic.card import AdapterCard
 from intrinsic.engine import LoraEngine
-from intrinsic.errors import AdapterExistsError, ConfigError
+from intrinsic.errors import AdapterError, AdapterExistsError, ConfigError
 from intrinsic.lora import (
     LoraCheckpoint,
     MergeOptions,
@@ -232,9 +232,23 @@ def test_a_write_that_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(save, "card_text", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(AdapterError, match=r"place/m cannot be written: No space left .*; name a"):
         save_adapter(merged, place / "m")
     assert list(place.iterdir()) == []
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_in_one_sentence(
+    tmp_path: Path, merged: Any
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AdapterError, match=r"cannot be written: .*/file is a file; name a folder"):
+        check_target(tmp_path / "file" / "sub" / "m")
+    with pytest.raises(ConfigError, match=r"~nobody-of-that-name/m cannot be found.*name another"):
+        check_target("~nobody-of-that-name/m")
+    for place in ("/proc/nope", tmp_path / ("n" * 300)):
+        with pytest.raises(AdapterError, match=r"(nope|nnn) cannot be written: .*; name a folder"):
+            save_adapter(merged, place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "from"]
 
 
 def test_an_adapter_that_cannot_be_replaced_stays(
@@ -250,7 +264,7 @@ def test_an_adapter_that_cannot_be_replaced_stays(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fails_for_the_new)
-    with pytest.raises(OSError, match="no"):
+    with pytest.raises(AdapterError, match="place/m cannot be written: no; name a"):
         save_adapter(merged, folder, replace=True)
     assert read_checkpoint(folder).digest == before.digest
     assert list(folder.parent.iterdir()) == [folder]

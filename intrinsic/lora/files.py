@@ -1,0 +1,76 @@
+"""The two files of a checkpoint: each is read once, whole and with an end in sight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from intrinsic.errors import CheckpointError
+
+_MAX_CONFIG_BYTES = 2**22
+
+
+def read_config_bytes(path: Path) -> bytes:
+    """The bytes of a checkpoint's config.
+
+    Raises `CheckpointError` where there is none, or more of it than any adapter needs.
+    """
+    try:
+        _check_regular(path)
+        if (size := path.stat().st_size) > _MAX_CONFIG_BYTES:
+            raise CheckpointError(f"{path} has {size} bytes; a config may have {_MAX_CONFIG_BYTES}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.parent} has no {path.name}; pass a folder that PEFT's save_pretrained wrote"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+
+
+def read_weights_bytes(path: Path) -> bytes:
+    """The bytes of a safetensors file, once its header and its size were found to agree.
+
+    So a file that only claims to be large is never read. Raises `CheckpointError`.
+    """
+    try:
+        _check_regular(path)
+        with safetensors.safe_open(path, framework="pt"):
+            pass
+        return path.read_bytes()
+    except FileNotFoundError:
+        pickled = path.with_suffix(".bin")
+        why = (
+            f"only {pickled.name}, a pickle, which can run code; save it with safetensors"
+            if pickled.exists()
+            else f"no {path.name}"
+        )
+        raise CheckpointError(f"{path.parent} has {why}") from None
+    except safetensors.SafetensorError as error:
+        raise _unsound(path, error) from None
+    except (OSError, MemoryError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+
+
+def tensors_of(data: bytes, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in the bytes of the safetensors file `path`; raises `CheckpointError`."""
+    try:
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load(data)
+    # torch refuses shapes beyond its integers with a TypeError or a RuntimeError of many lines.
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _unsound(path, error) from None
+    return tensors
+
+
+def _check_regular(path: Path) -> None:
+    """Raise `CheckpointError` for a pipe or a device, which has no end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CheckpointError(f"{path} is a pipe or a device, not a file")
+
+
+def _unsound(path: Path, error: Exception) -> CheckpointError:
+    why = (str(error).splitlines() or [""])[0]
+    return CheckpointError(f"{path} is not a sound safetensors file: {why[:200]}")

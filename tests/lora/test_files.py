@@ -1,0 +1,108 @@
+"""The files of a checkpoint are read once, and what changes meanwhile is found."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import torch
+
+from intrinsic.errors import CheckpointError
+from intrinsic.lora import read_checkpoint
+from intrinsic.lora.digest import hash_beside
+from tests.tiny import llama, write_adapter, write_files
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def test_the_config_that_is_hashed_is_the_one_that_was_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_adapter(tmp_path, llama(), alpha=8)
+    honest = read_checkpoint(folder)
+    read_bytes, replaced = Path.read_bytes, (folder / CONFIG).read_text().replace("8", "16")
+
+    def replaces_the_config(path: Path) -> bytes:
+        data = read_bytes(path)
+        if path.name == CONFIG:
+            path.write_text(replaced)
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", replaces_the_config)
+    found = read_checkpoint(folder)
+    assert found.config == honest.config
+    assert found.digest == honest.digest
+
+
+@pytest.mark.parametrize("left", [0, 4, 100, -1])
+def test_a_file_that_shrinks_after_its_header_was_checked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    weights = write_adapter(tmp_path, llama()) / WEIGHTS
+    safe_open: Any = safetensors.safe_open
+
+    @contextmanager
+    def shrinks(path: Path, framework: str) -> Iterator[None]:
+        with safe_open(path, framework=framework):
+            pass
+        yield
+        weights.write_bytes(weights.read_bytes()[:left])
+
+    monkeypatch.setattr(safetensors, "safe_open", shrinks)
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors is not a sound"):
+        read_checkpoint(tmp_path)
+
+
+def test_a_file_that_is_gone_after_its_header_was_checked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = write_adapter(tmp_path, llama()) / WEIGHTS
+
+    @contextmanager
+    def removes(path: Path, framework: str) -> Iterator[None]:
+        yield
+        weights.unlink()
+
+    monkeypatch.setattr(safetensors, "safe_open", removes)
+    with pytest.raises(CheckpointError, match=r"has no adapter_model\.safetensors"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**18, 2**18 + 1, 2**20])
+def test_a_digest_is_that_of_all_bytes_and_few_take_no_thread(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    start = threading.Thread.start
+
+    def counted(thread: threading.Thread) -> None:
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    data = bytes(size)
+    assert hash_beside([data[:5], data[5:]]).result() == hashlib.sha256(data).hexdigest()
+    assert len(started) == (size > 2**18)
+
+
+@pytest.mark.parametrize("name", ["model.x.lora_A.weight", "\U000e0001" * 240])
+def test_a_tensor_of_endless_dimensions_or_escapes_makes_no_endless_message(
+    tmp_path: Path, name: str
+) -> None:
+    tensors = {name: torch.ones([1] * 2000)}
+    with pytest.raises(CheckpointError) as refused:
+        read_checkpoint(write_files(tmp_path, tensors))
+    assert len(str(refused.value).replace(str(tmp_path), "")) < 600
+
+
+def test_patterns_of_endless_escapes_make_no_endless_message(tmp_path: Path) -> None:
+    for number, key in enumerate(["\U000e0001" * 500, "(" + "\U000e0001" * 500]):
+        with pytest.raises(CheckpointError) as refused:
+            read_checkpoint(write_files(tmp_path / str(number), {}, None, rank_pattern={key: 0}))
+        assert len(str(refused.value).replace(str(tmp_path), "")) < 600
