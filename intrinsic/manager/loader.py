@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection, Sequence
 
 import anyio
 
-from intrinsic.backends import AdapterInfo, ModelBackend
+from intrinsic.backends import ModelBackend
 from intrinsic.errors import AdapterInUseError, AdapterNotLoadedError, CapacityError
+from intrinsic.manager.device import Device, Notify
+from intrinsic.manager.early_warning import EarlyWarning
+from intrinsic.manager.exchange import Exchange, OutgrownError
+from intrinsic.manager.host_copies import HostCopies
 from intrinsic.manager.options import ManagerOptions
-from intrinsic.manager.table import SlotTable
+from intrinsic.manager.room import Room
+from intrinsic.manager.stats import Counts
 from intrinsic.manager.turn import Turn
 from intrinsic.registry import AdapterRegistry
 
-logger = logging.getLogger("intrinsic.manager")
-
-Notify = Callable[..., Awaitable[None]]
-_WARN_AT = 0.8
-
 
 class AdapterLoader:
-    """Owns the slots. Room is found and newcomers are checked before anything is evicted."""
+    """Owns the slots. Room is found and newcomers are checked before anything is evicted.
+
+    newcomers ─▶ read and checked ─▶ victims chosen, and waited for ─▶ exchange ─▶ leases
+                 (host memory)       (by slots and by bytes)           (all or nothing)
+    """
 
     def __init__(
         self,
@@ -30,22 +33,22 @@ class AdapterLoader:
         options: ManagerOptions,
         notify: Notify,
     ) -> None:
-        self.table = SlotTable()
-        self.hits = 0
-        self.misses = 0
-        self.evictions = 0
-        self._backend = backend
-        self._registry = registry
-        self._options = options
-        self._notify = notify
+        self.registry = registry
+        self.options = options
+        self.counts = Counts()
+        self.host = HostCopies(backend, registry, options.max_host_bytes)
+        self._device = Device(backend, registry, self.host, self.counts, notify)
+        self.table = self._device.table
+        self._room = Room(self.table, options, lambda: self.max_loaded)
+        self._exchange = Exchange(self._device, self._room)
         self._turn = Turn(options.wait_timeout_s)
-        self._notices: list[tuple[str, dict[str, object]]] = []
-        self._released = anyio.Event()
+        self._prefetched: set[str] = set()
+        self._warnings = EarlyWarning("on the device"), EarlyWarning("in host memory")
 
     @property
     def max_loaded(self) -> int:
         """How many adapters may be on the device at once."""
-        return self._options.max_loaded or self._registry.max_loaded
+        return self.options.max_loaded or self.registry.max_loaded
 
     async def hold(self, keys: Collection[str], *, wait: bool = True) -> None:
         """Have all adapters on the device, and count a lease on each; `release` gives it back.
@@ -53,9 +56,7 @@ class AdapterLoader:
         Raises `CapacityError` where there is no room (at once unless `wait`), and what loading
         raises; then nothing has changed.
         """
-        missing = [key for key in keys if key not in self.table]
-        self.hits += len(keys) - len(missing)
-        self.misses += len(missing)
+        self._count(keys)
         if self.table.can_hold(keys) and not self._stale(keys):
             self.table.hold(keys)
             return
@@ -63,7 +64,7 @@ class AdapterLoader:
             await self._bring(keys, wait=wait)
             self.table.hold(keys)
         try:
-            await self._tell()
+            await self._device.tell()
         except BaseException:
             self.release(keys)
             raise
@@ -71,13 +72,26 @@ class AdapterLoader:
     def release(self, keys: Collection[str]) -> None:
         """Give the leases of `hold` back."""
         self.table.release(keys)
-        self._released.set()
-        self._released = anyio.Event()
+        self._room.note_release()
 
     async def load(self, keys: Collection[str], *, wait: bool = True) -> None:
         """Have all adapters on the device, without holding them."""
         await self.hold(keys, wait=wait)
         self.release(keys)
+
+    async def prefetch(self, keys: Collection[str]) -> None:
+        """Have all in host memory, and on the device those for which there is room right now."""
+        errors: list[Exception] = []
+        for key in keys:
+            try:
+                await self._prefetch(key)
+            except Exception as error:
+                errors.append(error)
+        await self._device.tell()
+        if errors:
+            for other in errors[1:]:
+                errors[0].add_note(f"and {type(other).__name__}: {other}")
+            raise errors[0]
 
     async def unload(self, key: str) -> None:
         """Wait for an adapter's requests to end and take it off the device.
@@ -90,24 +104,23 @@ class AdapterLoader:
                     f"adapter {key!r} is not loaded; loaded: {', '.join(self.table) or 'none'}"
                 )
             try:
-                await self._drain([key])
+                await self._room.drain([key])
             except CapacityError as error:
                 raise AdapterInUseError(str(error)) from None
-            await self._evict(key, "unloaded")
-        await self._tell()
+            await self._evict_closed([key], "unloaded")
+        await self._device.tell()
 
     async def unload_if_idle(self, key: str) -> None:
         """Take an adapter off the device unless a request holds it."""
         async with self._turn.taken():
             if key in self.table and not self.table[key].leases:
-                await self._evict(key, "unloaded")
-        await self._tell()
+                await self._evict_closed([key], "unloaded")
+        await self._device.tell()
 
     async def _bring(self, keys: Collection[str], *, wait: bool) -> None:
         stale = self._stale(keys)
-        await self._drain(stale, wait=wait)
-        for key in stale:
-            await self._evict(key, "its files were replaced")
+        await self._room.drain(stale, wait=wait)
+        await self._evict_closed(stale, "its files were replaced")
         newcomers = [key for key in keys if key not in self.table]
         if not newcomers:
             return
@@ -116,13 +129,79 @@ class AdapterLoader:
                 f"a mixture of {len(keys)} adapters does not fit max_loaded={self.max_loaded}; "
                 "use fewer or raise it"
             )
-        victims = await self._make_room(len(newcomers), keep=keys, wait=wait)
+        try:
+            await self._replace(newcomers, keep=keys, wait=wait)
+        except OutgrownError:  # the sizes are known by now
+            await self._replace(newcomers, keep=keys, wait=wait)
+        self._warn()
+
+    async def _replace(
+        self, newcomers: Sequence[str], *, keep: Collection[str], wait: bool
+    ) -> None:
+        checked = await self._measure(newcomers)
+        more_bytes = sum(self._device.sizes.get(key, 0) for key in newcomers)
+        victims = await self._room.make(len(newcomers), more_bytes, keep=keep, wait=wait)
         try:
             with anyio.CancelScope(shield=True):
-                await self._exchange(newcomers, victims, keep=keys)
+                await self._exchange.run(newcomers, victims, keep=keep, checked=checked)
         finally:
-            self._reopen(victims)
-        self._warn_when_nearly_full()
+            self._room.reopen(victims)
+
+    async def _measure(self, newcomers: Sequence[str]) -> bool:
+        """Read and check what has a budget of bytes; whether the sizes are known for that."""
+        if self.options.max_bytes is None or not self.host.keeps:
+            return False
+        for key in newcomers:
+            size = await self.host.bring(key)
+            self._device.sizes[key] = max(size, self._device.sizes.get(key, 0))
+        return True
+
+    async def _prefetch(self, key: str) -> None:
+        if key in self.table and not self._stale([key]):
+            return
+        brought = not self.host.holds(key)
+        if self.host.keeps:
+            self._device.sizes[key] = await self.host.bring(key)
+            brought = brought and self.host.holds(key)
+        with self._turn.taken_nowait() as taken:
+            if taken and key not in self.table:
+                brought |= await self._fill_free_slot(key)
+        if brought:
+            self.counts.prefetches += 1
+            self._prefetched.add(key)
+        self._warn()
+
+    async def _fill_free_slot(self, key: str) -> bool:
+        """Put an adapter on the device as the first to go, if that takes nothing from others."""
+        size = self._device.sizes.get(key)
+        if size is None and self.options.max_bytes is not None:
+            return False
+        if not self._room.is_free(size or 0):
+            return False
+        with anyio.CancelScope(shield=True):
+            infos = await self._device.put_on([key])
+            if self._room.excess_bytes(infos[key].bytes_used) > 0:
+                await self._device.discard(infos)
+                return False
+        self._device.add(key, infos[key], used=False)
+        return True
+
+    async def _evict_closed(self, keys: Sequence[str], reason: str) -> None:
+        """Evict what nobody holds, with no new leases meanwhile."""
+        self._room.close(keys)
+        try:
+            for key in keys:
+                await self._device.evict(key, reason)
+        finally:
+            self._room.reopen(keys)
+
+    def _count(self, keys: Collection[str]) -> None:
+        missing = [key for key in keys if key not in self.table]
+        self.counts.hits += len(keys) - len(missing)
+        self.counts.misses += len(missing)
+        for key in self._prefetched.intersection(keys):
+            self._prefetched.discard(key)
+            self.counts.prefetches_used += key in self.table or self.host.holds(key)
 
     def _stale(self, keys: Collection[str]) -> list[str]:
         """Loaded adapters under whose name and version other files are registered by now."""
@@ -130,158 +209,12 @@ class AdapterLoader:
             key
             for key in keys
             if key in self.table
-            and self._registry.knows(key)
-            and str(self._registry.get_adapter(key).path) != self.table[key].path
+            and self.registry.knows(key)
+            and str(self.registry.get_adapter(key).path) != self.table[key].path
         ]
 
-    async def _exchange(
-        self, newcomers: Collection[str], victims: Collection[str], *, keep: Collection[str]
-    ) -> None:
-        """Load and check the newcomers, and only then let the victims go; else undo."""
-        infos = await self._load_all(newcomers)
-        try:
-            for key in (*victims, *self._victims_for_bytes(infos, keep, victims)):
-                await self._evict(key, "no room")
-        except BaseException:
-            await self._discard(infos)
-            raise
-        for key, info in infos.items():
-            self.table.add(key, info, str(self._registry.get_adapter(key).path))
-            self._registry.mark_loaded(key)
-            self._notices.append(("on_adapter_loaded", {"adapter": key, "load_ms": info.load_ms}))
-
-    async def _make_room(self, count: int, *, keep: Collection[str], wait: bool) -> list[str]:
-        """Choose the adapters that must go for `count` more, and let no new lease in on them.
-
-        While requests hold them this waits, and takes whichever is free first.
-        """
-        overflow = len(self.table) + count - self.max_loaded
-        if overflow <= 0:
-            return []
-        victims = self.table.victims(overflow, keep=keep)
-        with anyio.move_on_after(self._options.wait_timeout_s):
-            while self._held(victims):
-                if not wait:
-                    raise CapacityError(
-                        f"no room: {', '.join(self._held(victims))} in use by running requests"
-                    )
-                await self._wait_for_release(victims)
-                victims = self.table.victims(overflow, keep=keep)
-        if held := self._held(victims):
-            raise self._no_room(held)
-        self._close(victims)
-        return victims
-
-    async def _drain(self, keys: Collection[str], *, wait: bool = True) -> None:
-        """Let no new lease in on `keys` and wait for the old ones to end."""
-        if self._held(keys) and not wait:
-            raise CapacityError(f"no room: {', '.join(self._held(keys))} in use by requests")
-        with anyio.move_on_after(self._options.wait_timeout_s):
-            while self._held(keys):
-                await self._wait_for_release(keys)
-        if held := self._held(keys):
-            raise self._no_room(held)
-
-    async def _wait_for_release(self, closed: Collection[str]) -> None:
-        """Wait until some lease ends, with no new leases on `closed` meanwhile."""
-        self._close(closed)
-        try:
-            await self._released.wait()
-        finally:
-            self._reopen(closed)
-
-    def _held(self, keys: Collection[str]) -> list[str]:
-        return [key for key in keys if self.table[key].leases]
-
-    def _no_room(self, held: Collection[str]) -> CapacityError:
-        return CapacityError(
-            f"no room: {', '.join(held)} still in use by running requests after "
-            f"{self._options.wait_timeout_s} s; raise max_loaded or wait_timeout_s"
-        )
-
-    def _close(self, keys: Collection[str]) -> None:
-        for key in keys:
-            self.table[key].draining = True
-
-    def _reopen(self, keys: Collection[str]) -> None:
-        for key in keys:
-            if key in self.table:
-                self.table[key].draining = False
-
-    async def _load_all(self, keys: Collection[str]) -> dict[str, AdapterInfo]:
-        infos: dict[str, AdapterInfo] = {}
-        try:
-            for key in keys:
-                entry = self._registry.get_adapter(key)
-                infos[key] = await self._backend.load_lora_adapter(str(entry.path), key)
-        except BaseException:
-            await self._discard(infos)
-            raise
-        return infos
-
-    async def _discard(self, keys: Collection[str]) -> None:
-        """Take newcomers off again; a cancellation meanwhile does not leave one behind."""
-        cancelled: BaseException | None = None
-        for key in keys:
-            try:
-                await self._backend.unload_lora_adapter(key)
-            except anyio.get_cancelled_exc_class() as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-
-    def _victims_for_bytes(
-        self, infos: dict[str, AdapterInfo], keep: Collection[str], chosen: Collection[str]
-    ) -> list[str]:
-        """More victims, none of them in use, until the newcomers fit `max_bytes`."""
-        if self._options.max_bytes is None:
-            return []
-        new_bytes = sum(info.bytes_used for info in infos.values())
-        gone = sum(self.table[key].info.bytes_used for key in chosen)
-        excess = self.table.bytes_used - gone + new_bytes - self._options.max_bytes
-        more: list[str] = []
-        for key in self.table:
-            slot = self.table[key]
-            if excess <= 0:
-                break
-            if key in keep or key in chosen or slot.pinned or slot.leases:
-                continue
-            more.append(key)
-            excess -= slot.info.bytes_used
-        if excess > 0:
-            raise CapacityError(
-                f"{', '.join(infos)} take {new_bytes} bytes, {excess} more than there is room for "
-                f"in max_bytes={self._options.max_bytes}"
-            )
-        return more
-
-    async def _evict(self, key: str, reason: str) -> None:
-        """Take an adapter off; the backend ends what it began, even where it is cancelled."""
-        try:
-            with anyio.CancelScope(shield=True):
-                await self._backend.unload_lora_adapter(key)
-        except AdapterInUseError as error:
-            raise CapacityError(f"no room: {error}") from None
-        except anyio.get_cancelled_exc_class():
-            self._forget(key, reason)
-            raise
-        self._forget(key, reason)
-
-    def _forget(self, key: str, reason: str) -> None:
-        self.table.remove(key)
-        self._registry.mark_unloaded(key)
-        self.evictions += reason == "no room"
-        self._notices.append(("on_adapter_evicted", {"adapter": key, "reason": reason}))
-
-    async def _tell(self) -> None:
-        """Tell plugins what changed, after the turn: a hook may ask the manager for more."""
-        while self._notices:
-            hook, arguments = self._notices.pop(0)
-            await self._notify(hook, **arguments)
-
-    def _warn_when_nearly_full(self) -> None:
-        limit = self._options.max_bytes
-        if limit is not None and self.table.bytes_used >= _WARN_AT * limit:
-            logger.warning(
-                "adapters take %d of %d bytes on the device", self.table.bytes_used, limit
-            )
+    def _warn(self) -> None:
+        device, host = self._warnings
+        device.note(self.table.bytes_used, self.options.max_bytes)
+        memory = self.host.memory()
+        host.note(memory.bytes_used, memory.max_bytes)

@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from intrinsic.manager.options import ManagerOptions
 from intrinsic.manager.request import What, weights_of
 from intrinsic.manager.routed import hold_what_fits, load_what_loads
 from intrinsic.manager.scaling import ScalingRegister, ScalingReport
-from intrinsic.manager.stats import ManagerStats
+from intrinsic.manager.stats import ManagerStats, collect_stats
 from intrinsic.mixture import Mixture
 from intrinsic.plugins import PluginManager
 from intrinsic.receipt import Receipt, Skipped
@@ -224,24 +224,22 @@ class AdapterManager:
         layers = table[key].info.layers if key in table else 0
         return self._scaling.set(key, scaling, layers)
 
+    async def prefetch(self, names: Iterable[str]) -> None:
+        """Bring adapters near that may be asked for soon: into host memory, read and checked.
+
+        They go onto the device as well where a slot and bytes are free at once; nothing is evicted
+        and no request is waited for. What is loaded is left alone. Raises `CapabilityError`, or
+        `AdapterNotFoundError` before anything happens; what an adapter raises comes after the
+        others were prefetched, the first error with those of others as notes.
+        """
+        if not self.backend.supports(Capability.PREFETCH):
+            raise CapabilityError(f"backend {self.backend.name!r} cannot prefetch adapters")
+        await self._loader.prefetch([self._key(name) for name in names])
+
     def get_stats(self) -> ManagerStats:
         """Memory by tier, hits, misses and evictions."""
-        table, loader = self._loader.table, self._loader
-        by_count = len(table) / loader.max_loaded
-        by_bytes = table.bytes_used / (self.options.max_bytes or float("inf"))
-        return ManagerStats(
-            l1_utilization=max(by_count, by_bytes),
-            l1_used_bytes=table.bytes_used,
-            l1_entries=len(table),
-            l2_utilization=0.0,
-            l2_used_bytes=0,
-            l3_entries=len(self.registry),
-            bytes_by_adapter={key: table[key].info.bytes_used for key in table},
-            hits=loader.hits,
-            misses=loader.misses,
-            evictions=loader.evictions,
-            leases=self._gate.running,
-            merged=self._gate.merged is not None,
+        return collect_stats(
+            self._loader, leases=self._gate.running, merged=self._gate.merged is not None
         )
 
     async def _load(self, keys: Sequence[str]) -> None:

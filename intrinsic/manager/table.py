@@ -12,13 +12,18 @@ from intrinsic.errors import CapacityError
 
 @dataclass(slots=True)
 class Slot:
-    """One adapter on the device. A slot that drains gives out no new leases."""
+    """One adapter on the device.
+
+    A slot that drains gives out no new leases; one that is `off` was emptied by a change that is
+    not complete, and is filled again where that fails.
+    """
 
     info: AdapterInfo
     path: str = ""
     leases: int = 0
     pinned: bool = False
     draining: bool = False
+    off: bool = False
 
 
 class SlotTable:
@@ -42,15 +47,16 @@ class SlotTable:
     @property
     def bytes_used(self) -> int:
         """Bytes of all adapters on the device."""
-        return sum(slot.info.bytes_used for slot in self._slots.values())
+        return sum(slot.info.bytes_used for slot in self._slots.values() if not slot.off)
 
     def can_hold(self, keys: Collection[str]) -> bool:
         """Whether all are on the device and none of them drains."""
         return all(key in self._slots and not self._slots[key].draining for key in keys)
 
-    def add(self, key: str, info: AdapterInfo, path: str = "") -> None:
-        """Note an adapter loaded from `path` as the most recently used."""
+    def add(self, key: str, info: AdapterInfo, path: str = "", *, used: bool = True) -> None:
+        """Note an adapter loaded from `path` as the most recently used, or the first to go."""
         self._slots[key] = Slot(info, path)
+        self._slots.move_to_end(key, last=used)
 
     def remove(self, key: str) -> None:
         """Forget an adapter that left the device."""
@@ -67,16 +73,23 @@ class SlotTable:
         for key in keys:
             self._slots[key].leases -= 1
 
-    def victims(self, count: int, *, keep: Collection[str]) -> list[str]:
+    def victims(self, slots: int, room_bytes: int = 0, *, keep: Collection[str]) -> list[str]:
         """Choose what must go: free ones before leased ones, least recently used first.
 
-        Never what is pinned or in `keep`. Raises `CapacityError` where there are too few.
+        Never what is pinned or in `keep`. Raises `CapacityError` where there are too few for the
+        slots; the bytes of all that may go can be fewer than `room_bytes`.
         """
         able = [k for k, slot in self._slots.items() if not slot.pinned and k not in keep]
-        if len(able) < count:
+        if len(able) < slots:
             held = ", ".join(k for k in self._slots if k not in able) or "none"
             raise CapacityError(
-                f"{count} more adapters need room and {len(able)} may be evicted "
+                f"{slots} more adapters need room and {len(able)} may be evicted "
                 f"(pinned or needed: {held}); raise max_loaded or unpin one"
             )
-        return sorted(able, key=lambda key: self._slots[key].leases > 0)[:count]
+        chosen: list[str] = []
+        for key in sorted(able, key=lambda key: self._slots[key].leases > 0):
+            if len(chosen) >= slots and room_bytes <= 0:
+                break
+            chosen.append(key)
+            room_bytes -= self._slots[key].info.bytes_used
+        return chosen

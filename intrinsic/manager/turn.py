@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 
@@ -29,5 +29,18 @@ class Turn:
             )
         try:
             yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def taken_nowait(self) -> Iterator[bool]:
+        """Hold the lock for the length of the block if nobody does; the value says whether."""
+        try:
+            self._lock.acquire_nowait()
+        except anyio.WouldBlock:
+            yield False
+            return
+        try:
+            yield True
         finally:
             self._lock.release()
