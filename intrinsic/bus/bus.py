@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import anyio
 from anyio.abc import TaskGroup
 
+from intrinsic.bus.background import Work, run_beside
 from intrinsic.bus.dead_letters import DeadLetter
 from intrinsic.bus.frames import borrowed_thread
 from intrinsic.bus.handlers import WILDCARD, Handler, HandlerFunction, parse_channel
@@ -184,6 +185,15 @@ class MemoryBus:
             pass
         finally:
             queued._finish(report)
+
+    def start_background(self, work: Work) -> None:
+        """Do work that no event waits for, in a task of the bus; leaving the bus cancels it.
+
+        What it raises is logged. Raises `BusClosedError` once the bus is being left.
+        """
+        self._pipeline.check_open(self._pipeline.parents())
+        assert self._tasks is not None
+        self._tasks.start_soon(run_beside, work)
 
     # -- turn-based delivery -------------------------------------------------------------------
 

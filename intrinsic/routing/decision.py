@@ -38,11 +38,11 @@ class Ranking:
             found[self.evidence.scores[self.evidence.order[:first]] == 0.0] = 0.0
         return np.minimum.accumulate(found)
 
-    def all(self) -> list[Selection]:
-        """Return every candidate; one that was given twice comes twice. Weights are 0."""
+    def all(self, first: int | None = None) -> list[Selection]:
+        """Return every candidate, or the first; given twice it comes twice. Weights are 0."""
         view = self.evidence.view
         rank_of = {int(row): rank for rank, row in enumerate(self.evidence.order)}
-        ranks = sorted(rank_of[row] for row in view.rows)
+        ranks = sorted(rank_of[row] for row in view.rows)[:first]
         confidences = self.confidences()
         return [self._selection(rank, float(confidences[rank]), 0.0) for rank in ranks]
 

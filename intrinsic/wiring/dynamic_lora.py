@@ -14,6 +14,7 @@ from intrinsic.receipt import Receipt, Skipped
 from intrinsic.registry import AdapterRegistry
 from intrinsic.selection import RouteContext, Selection
 from intrinsic.wiring.plugin_router import PluginRouter
+from intrinsic.wiring.runners_up import RunnersUp
 
 logger = logging.getLogger("intrinsic.wiring")
 
@@ -25,6 +26,8 @@ class DynamicLoraHandler:
         self._bus = bus
         self._manager = manager
         self._router = router
+        count = manager.options.prefetch_runners_up
+        self._runners_up = RunnersUp(bus, manager, router, count=count)
 
     async def __call__(self, event: MemoryEvent) -> Receipt:
         """Route, apply, say what was done; the receipt's request id is the event's, or its id."""
@@ -50,6 +53,8 @@ class DynamicLoraHandler:
         except Exception as error:
             logger.warning("routing failed, the base model answers: %s", error)
             return [], [*skipped, Skipped("router", f"{type(error).__name__}: {error}")]
+        if not self._bus.is_shadow(event):
+            self._runners_up.note(event.text, cards, context, selections)
         return selections, skipped
 
     def _named(self, event: MemoryEvent) -> tuple[list[Selection], list[Skipped]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from intrinsic.card import AdapterCard
 from intrinsic.errors import RoutingError
+from intrinsic.routing.card_router import CardRouter
 from intrinsic.routing.router import RankingRouter, Router
 from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
 
@@ -28,6 +29,7 @@ class PluginRouter:
         self.router = router
         self.plugins = plugins
         self.top_k = top_k
+        self._asked = False
 
     async def route(
         self,
@@ -63,6 +65,32 @@ class PluginRouter:
             query, candidates=candidates, top_k=len(candidates), context=context
         )
 
+    async def runners_up(
+        self,
+        query: str,
+        *,
+        candidates: Sequence[AdapterCard],
+        context: RouteContext,
+        chosen: Sequence[Selection],
+        count: int,
+    ) -> list[Selection]:
+        """The `count` best candidates that were not chosen and are not out of the question.
+
+        Empty for a router that cannot rank, or that was never asked since plugins decide.
+        """
+        if not self._asked or not isinstance(self.router, RankingRouter):
+            return []
+        first = count + len(chosen)
+        if isinstance(self.router, CardRouter):
+            ranked = await self.router.rank(
+                query, candidates=candidates, context=context, first=first
+            )
+        else:
+            ranked = await self.router.rank(query, candidates=candidates, context=context)
+        names = {selection.adapter for selection in chosen}
+        left = [s for s in ranked[:first] if s.adapter not in names and s.confidence > 0.0]
+        return left[:count]
+
     async def warm_up(self, candidates: Sequence[AdapterCard] = ()) -> None:
         """Load what the router needs and embed the candidates, without its deadlines.
 
@@ -86,6 +114,7 @@ class PluginRouter:
             answer = _selections(outcome.value, "select_adapters", None)
             if answer is not None:
                 return answer[:top_k]
+        self._asked = True
         routed: object = await self.router.route(
             query, candidates=candidates, top_k=top_k, context=context
         )
