@@ -108,6 +108,7 @@ class AdapterLoader:
             except CapacityError as error:
                 raise AdapterInUseError(str(error)) from None
             await self._evict_closed([key], "unloaded")
+            self._warn()
         await self._device.tell()
 
     async def unload_if_idle(self, key: str) -> None:
@@ -115,6 +116,7 @@ class AdapterLoader:
         async with self._turn.taken():
             if key in self.table and not self.table[key].leases:
                 await self._evict_closed([key], "unloaded")
+            self._warn()
         await self._device.tell()
 
     async def _bring(self, keys: Collection[str], *, wait: bool) -> None:
@@ -159,10 +161,11 @@ class AdapterLoader:
     async def _prefetch(self, key: str) -> None:
         if key in self.table and not self._stale([key]):
             return
-        brought = not self.host.holds(key)
+        brought = False
         if self.host.keeps:
+            held = self.host.holds(key)
             self._device.sizes[key] = await self.host.bring(key)
-            brought = brought and self.host.holds(key)
+            brought = not held and self.host.holds(key)
         with self._turn.taken_nowait() as taken:
             if taken and key not in self.table:
                 brought |= await self._fill_free_slot(key)

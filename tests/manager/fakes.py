@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -117,6 +118,54 @@ class FakeBackend:
         self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE
     ) -> list[AnswerScore]:
         return [AnswerScore(-float(len(answer)), 1) for answer in answers]
+
+
+class TieredBackend(FakeBackend):
+    """Has host memory, without a limit of its own; `misfits` are sound and fail on the device.
+
+    `most_bytes` is what the device held at most; `sizes` are bytes by name where they differ.
+    """
+
+    def __init__(self, *, broken: Sequence[str] = (), bytes_each: int = 100) -> None:
+        super().__init__(broken=broken, bytes_each=bytes_each)
+        self.capabilities = frozenset(Capability)
+        self.host: dict[str, int] = {}
+        self.max_host_bytes: int | None = -1
+        self.sizes: dict[str, int] = {}
+        self.misfits: set[str] = set()
+        self.most_bytes = 0
+
+    async def load_lora_adapter(
+        self, adapter_path: str, adapter_name: str, scaling: float = 1.0
+    ) -> AdapterInfo:
+        info = await super().load_lora_adapter(adapter_path, adapter_name, scaling)
+        name = adapter_name.split("@")[0]
+        if name in self.misfits:
+            self.loaded.remove(adapter_name)
+            raise CheckpointError(f"{adapter_path} does not fit")
+        held = sum(self._size(key.split("@")[0]) for key in self.loaded)
+        self.most_bytes = max(self.most_bytes, held)
+        return replace(info, bytes_used=self._size(name))
+
+    async def prefetch_lora_adapter(self, adapter_path: str) -> int:
+        await anyio.lowlevel.checkpoint()
+        name = Path(adapter_path).name
+        self.calls.append(("prefetch", name))
+        if name in self.broken:
+            raise CheckpointError(f"{adapter_path} is broken")
+        if self.max_host_bytes != 0:
+            self.host[adapter_path] = self._size(name)
+        return self._size(name)
+
+    def limit_host_memory(self, max_bytes: int | None) -> None:
+        self.max_host_bytes = max_bytes
+
+    def host_memory(self) -> HostMemory:
+        limit = 1000 if self.max_host_bytes is None else self.max_host_bytes
+        return HostMemory(sum(self.host.values()), limit, 1, 2, 3, dict(self.host))
+
+    def _size(self, name: str) -> int:
+        return self.sizes.get(name, self.bytes_each)
 
 
 def registry_of(folder: Path, names: str, *, max_loaded: int = 2) -> AdapterRegistry:
