@@ -17,6 +17,7 @@ import torch
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 from anyio.streams.memory import MemoryObjectSendStream
 
+from intrinsic.backends.adapter_size import bytes_once_loaded
 from intrinsic.backends.backend import (
     GREEDY,
     AdapterInfo,
@@ -24,16 +25,18 @@ from intrinsic.backends.backend import (
     Capability,
     Generation,
     GenerationOptions,
+    HostMemory,
     Prompt,
 )
 from intrinsic.backends.decoding import Job, run_job
+from intrinsic.backends.host_tier import HostTier
 from intrinsic.backends.pretrained import load_pretrained
 from intrinsic.backends.prompt_encoder import PromptEncoder
 from intrinsic.backends.scoring import score_answers
 from intrinsic.backends.worker import acquire, call_on_loop, run_to_end, wait_to_end
 from intrinsic.engine import LoraEngine
 from intrinsic.errors import MixtureError
-from intrinsic.lora import MergeMethod, exact, read_checkpoint
+from intrinsic.lora import MergeMethod, exact
 from intrinsic.mixture import BASE, Mixture
 
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_generation_limiter")
@@ -50,6 +53,7 @@ class TransformersBackend:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.engine = LoraEngine(model)
+        self._host = HostTier(pin=next(model.parameters()).is_cuda)
         self._name = name or str(getattr(model.config, "_name_or_path", "") or "model")
         context = getattr(model.config, "max_position_embeddings", None) or _DEFAULT_CONTEXT
         self._encoder = PromptEncoder(tokenizer, int(context))
@@ -91,6 +95,8 @@ class TransformersBackend:
     ) -> AdapterInfo:
         """Read, check and load an adapter; see `read_checkpoint` and `LoraEngine.load`.
 
+        One that host memory holds is neither read nor checked again.
+
         Raises `MixtureError` for a scaling that is not finite. A load that asyncio cancels leaves
         nothing on the model.
         """
@@ -101,7 +107,7 @@ class TransformersBackend:
 
         def load() -> AdapterInfo:
             start = time.perf_counter()
-            checkpoint = read_checkpoint(adapter_path)
+            checkpoint = self._host.read(adapter_path)
             loaded = self.engine.load(checkpoint, adapter_name, scaling=scaling)
             spent_ms = (time.perf_counter() - start) * 1e3
             return AdapterInfo(
@@ -109,6 +115,26 @@ class TransformersBackend:
             )
 
         return await run_to_end(load, undo=lambda: self.engine.unload(adapter_name))
+
+    async def prefetch_lora_adapter(self, adapter_path: str) -> int:
+        """Read and check an adapter into host memory, page-locked where the model is on CUDA.
+
+        Returns the bytes that it takes once loaded. Raises what `read_checkpoint` raises; whether
+        it fits the model is seen when it is loaded.
+        """
+
+        def read() -> int:
+            return bytes_once_loaded(self._host.read(adapter_path, ahead=True), self.engine.model)
+
+        return await run_to_end(read)
+
+    def limit_host_memory(self, max_bytes: int | None) -> None:
+        """Keep at most so many bytes of adapters in host memory; see `HostTier.limit`."""
+        self._host.limit(max_bytes)
+
+    def host_memory(self) -> HostMemory:
+        """What is in host memory now."""
+        return self._host.statistics()
 
     async def unload_lora_adapter(self, adapter_name: str) -> None:
         """Take an adapter off the model; see `LoraEngine.unload`."""

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from intrinsic.backends import GenerationOptions
+from intrinsic.backends import GenerationOptions, host_tier
 from intrinsic.backends import transformers_backend as module
 from intrinsic.backends.transformers_backend import TransformersBackend
 from intrinsic.lora import read_checkpoint
@@ -137,7 +137,7 @@ def test_a_load_that_is_cancelled_leaves_nothing_on_the_model(
     async def main() -> None:
         backend = TransformersBackend(llama(), tokenizer())
         path = str(write_adapter(tmp_path / "a", backend.model))
-        monkeypatch.setattr(module, "read_checkpoint", slow)
+        monkeypatch.setattr(host_tier, "read_checkpoint", slow)
         task = asyncio.create_task(backend.load_lora_adapter(path, "a"))
         await gate.until_entered()
         await cancel_twice(task)
