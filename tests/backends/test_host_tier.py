@@ -141,9 +141,7 @@ def test_replaced_files_are_read_anew(tmp_path: Path, how: str) -> None:
         (other / config).replace(folder / config)
     else:
         data = (other / weights).read_bytes()
-        while (
-            folder / weights
-        ).stat().st_ctime_ns == former.st_ctime_ns:  # a clock of coarse ticks
+        while (folder / weights).stat().st_ctime_ns == former.st_ctime_ns:
             (folder / weights).write_bytes(data)
     if how.endswith("old time"):
         os.utime(folder / weights, ns=(former.st_atime_ns, former.st_mtime_ns))
