@@ -6,18 +6,17 @@ import math
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import anyio
 import torch
-from anyio.lowlevel import EventLoopToken, RunVar, current_token
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.lowlevel import RunVar
 
 from intrinsic.backends.adapter_size import bytes_once_loaded
+from intrinsic.backends.alone import AloneRunner
 from intrinsic.backends.backend import (
     GREEDY,
     AdapterInfo,
@@ -28,28 +27,42 @@ from intrinsic.backends.backend import (
     HostMemory,
     Prompt,
 )
-from intrinsic.backends.decoding import Job, run_job
 from intrinsic.backends.host_tier import HostTier
+from intrinsic.backends.job import Job
 from intrinsic.backends.pretrained import load_pretrained
 from intrinsic.backends.prompt_encoder import PromptEncoder
+from intrinsic.backends.rows_cache import can_batch
+from intrinsic.backends.running import Runner, Running
+from intrinsic.backends.scheduler import BatchScheduler
 from intrinsic.backends.scoring import score_answers
-from intrinsic.backends.worker import acquire, call_on_loop, run_to_end, wait_to_end
+from intrinsic.backends.worker import run_to_end
 from intrinsic.engine import LoraEngine
-from intrinsic.errors import MixtureError
+from intrinsic.errors import ConfigError, MixtureError
 from intrinsic.lora import MergeMethod, exact
 from intrinsic.mixture import BASE, Mixture
 
-_LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_generation_limiter")
+_LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_scoring_limiter")
 _DEFAULT_CONTEXT = 2048
+MAX_ROWS = 32
 
 
 class TransformersBackend:
     """A live model with a tokenizer; weights are changed through `engine` alone.
 
-    Tensor work runs in worker threads; at most one generation per core runs at a time.
+    Tensor work runs in worker threads. Up to `max_rows` generations run in one batch, each under
+    its own mixture; for models whose rows cannot share one, see `can_batch`, one per core.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str = "") -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        tokenizer: Any,  # noqa: ANN401
+        *,
+        name: str = "",
+        max_rows: int = MAX_ROWS,
+    ) -> None:
+        if not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 1:
+            raise ConfigError(f"max_rows is {max_rows!r}; it must be an integer, 1 or more")
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.engine = LoraEngine(model)
@@ -57,6 +70,11 @@ class TransformersBackend:
         self._name = name or str(getattr(model.config, "_name_or_path", "") or "model")
         context = getattr(model.config, "max_position_embeddings", None) or _DEFAULT_CONTEXT
         self._encoder = PromptEncoder(tokenizer, int(context))
+        self._runner: Runner = (
+            BatchScheduler(self.model, tokenizer, self.engine, max_rows=max_rows)
+            if can_batch(self.model)
+            else AloneRunner(self.model, tokenizer, self.engine)
+        )
 
     @classmethod
     def from_pretrained(
@@ -65,6 +83,7 @@ class TransformersBackend:
         *,
         dtype: torch.dtype | str = "auto",
         device: str | torch.device | None = None,
+        max_rows: int = MAX_ROWS,
     ) -> TransformersBackend:
         """Load a model and its tokenizer by path or hub name.
 
@@ -75,7 +94,7 @@ class TransformersBackend:
         loaded, tokenizer = load_pretrained(str(model), dtype)
         if dtype == "auto" and chosen.type == "cpu":
             loaded = loaded.float()
-        return cls(loaded.to(chosen), tokenizer, name=str(model))
+        return cls(loaded.to(chosen), tokenizer, name=str(model), max_rows=max_rows)
 
     @property
     def name(self) -> str:
@@ -156,23 +175,17 @@ class TransformersBackend:
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
     ) -> Generation:
         """Answer a prompt under a mixture. Cancelling ends the work after the current token."""
-        job = await run_to_end(self._job, prompt, options)
-        running = _Running(self, job, mixture, streaming=False)
-        async with aclosing(running.pieces()) as pieces:
-            async for _ in pieces:
-                pass
-        return running.result()
+        job = await run_to_end(self._job, prompt, mixture, options)
+        return await Running(self._runner, job).result()
 
     async def stream(
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
     ) -> AsyncGenerator[str, None]:
         """Answer a prompt under a mixture, piece by piece; leaving the loop early ends the work."""
-        job = await run_to_end(self._job, prompt, options)
-        running = _Running(self, job, mixture, streaming=True)
-        async with aclosing(running.pieces()) as pieces:
+        job = await run_to_end(self._job, prompt, mixture, options)
+        async with aclosing(Running(self._runner, job).pieces()) as pieces:
             async for piece in pieces:
                 yield piece
-        running.result()
 
     async def score(
         self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE
@@ -193,95 +206,14 @@ class TransformersBackend:
 
         return await run_to_end(score, limiter=_limiter(), stop=stop)
 
-    def _job(self, prompt: Prompt, options: GenerationOptions) -> Job:
+    def _job(self, prompt: Prompt, mixture: Mixture, options: GenerationOptions) -> Job:
         ids = self._encoder.question_ids(prompt)
         room = self._encoder.context_tokens - len(ids)
-        return Job(ids, options, min(options.max_new_tokens, room), emit=lambda piece: None)
-
-
-class _Running:
-    """A generation in a thread of its own, and its pieces on the event loop."""
-
-    def __init__(
-        self, backend: TransformersBackend, job: Job, mixture: Mixture, *, streaming: bool
-    ) -> None:
-        self._backend = backend
-        self._job = job
-        self._mixture = mixture
-        self._streaming = streaming
-        self._generation: Generation | None = None
-        self._error: BaseException | None = None
-
-    async def pieces(self) -> AsyncGenerator[str, None]:
-        """Run to the end; on leaving early, wait until the thread has let go of the model."""
-        limiter = _limiter()
-        await acquire(limiter, self)
-        ended = anyio.Event()
-        # A token gives at most one piece, so that the thread never waits for a slow reader.
-        send, receive = anyio.create_memory_object_stream[str](self._job.max_new_tokens + 1)
-
-        def end() -> None:
-            send.close()
-            limiter.release_on_behalf_of(self)
-            ended.set()
-
-        thread = self._thread(send, end)
-        try:
-            thread.start()
-        except BaseException:
-            end()
-            raise
-        try:
-            with receive:
-                async for piece in receive:
-                    yield piece
-        finally:
-            self._job.cancelled.set()
-            await wait_to_end(ended)
-
-    def result(self) -> Generation:
-        """What was generated, or the error that ended it."""
-        if self._error is not None:
-            raise self._error
-        assert self._generation is not None
-        return self._generation
-
-    def _thread(
-        self, send: MemoryObjectSendStream[str], end: Callable[[], None]
-    ) -> threading.Thread:
-        token = current_token()
-        if self._streaming:
-            self._job.emit = lambda piece: self._emit(token, send, piece)
-
-        def work() -> None:
-            try:
-                with self._backend.engine.activate(self._mixture):
-                    self._generation = run_job(
-                        self._backend.model, self._backend.tokenizer, self._job
-                    )
-            except BaseException as error:
-                self._error = error
-            finally:
-                call_on_loop(token, end)
-
-        context = copy_context()
-        return threading.Thread(
-            target=context.run, args=(work,), name="intrinsic-generate", daemon=True
-        )
-
-    def _emit(self, token: EventLoopToken, send: MemoryObjectSendStream[str], piece: str) -> None:
-        """Hand a piece to the reader; one that left early is not written to."""
-
-        def put() -> None:
-            if send.statistics().open_receive_streams:
-                send.send_nowait(piece)
-
-        if not call_on_loop(token, put):
-            self._job.cancelled.set()
+        return Job(ids, mixture, options, min(options.max_new_tokens, room))
 
 
 def _limiter() -> anyio.CapacityLimiter:
-    """The one limiter of generations on this event loop."""
+    """The one limiter of scorings on this event loop."""
     limiter = _LIMITER.get(None)
     if limiter is None:
         limiter = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))

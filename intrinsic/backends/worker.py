@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Generic, TypeVar, TypeVarTuple
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.from_thread
@@ -79,6 +79,20 @@ def call_on_loop(token: EventLoopToken, function: Callable[[], object]) -> bool:
     try:
         anyio.from_thread.run_sync(function, token=token)
     except RuntimeError:  # what asyncio, trio and anyio raise for a loop that has ended
+        return False
+    return True
+
+
+def post_on_loop(token: EventLoopToken, function: Callable[[], object]) -> bool:
+    """From a thread, have a function called on the event loop soon; False where the loop is gone.
+
+    Unlike `call_on_loop` it does not wait until it was called.
+    """
+    native: Any = token.native_token
+    post = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+    try:
+        post(function)
+    except RuntimeError:
         return False
     return True
 

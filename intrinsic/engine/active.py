@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -68,3 +69,19 @@ def _spans(rows: Sequence[Mixture]) -> Iterator[tuple[Mixture, slice]]:
 
 ACTIVE: ContextVar[Active | None] = ContextVar("intrinsic_active", default=None)
 """None means the base model. A context variable: threads and tasks never see each other's."""
+
+
+class Held:
+    """Mixtures that an engine holds, to be made active for some passes, again and again."""
+
+    def __init__(self, active: Active | None) -> None:
+        self._active = active
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Run the forward passes of this block, in this thread, under the mixtures."""
+        token = ACTIVE.set(self._active)
+        try:
+            yield
+        finally:
+            ACTIVE.reset(token)

@@ -4,11 +4,12 @@
 
     row 0 ..  7   adapter x   r 8
     row 8 .. 23   adapter y   r 16
-    row 24 .. 31  free        zeros
+    row 24 .. 31  free        anything
 
-An adapter owns a range of rows. Free rows are zero, so that a product with the whole stack is
-sound. The matrices are replaced, never resized in place: a forward pass that is under way keeps
-the ones that it started with.
+An adapter owns a range of rows. Free rows hold whatever they held, and nothing ever reads them. The
+matrices are replaced, never resized in place: a forward pass that is under way keeps the ones that
+it started with. They grow by half or more, so that an adapter is copied about twice on average,
+however many are loaded.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from intrinsic.lora import Factors
+from intrinsic.engine.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)
 class BankView:
     """One adapter's rows of a bank: `A (r, in)`, `B (r, out)`, their first row, and the scale s.
 
-    `bias (out,)` is added with the scale too. `gain (out,)` multiplies the base layer's product
-    `W x`, as DoRA does; B is stretched already then.
+    `bias (out,)` and `gain (out,)` are those that were prepared.
     """
 
     A: torch.Tensor
@@ -47,8 +47,8 @@ class FactorBank:
     def __init__(
         self, in_features: int, out_features: int, *, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.A = torch.zeros(0, in_features, dtype=dtype, device=device)  # (R, in)
-        self.B = torch.zeros(0, out_features, dtype=dtype, device=device)  # (R, out)
+        self.A = torch.empty(0, in_features, dtype=dtype, device=device)  # (R, in)
+        self.B = torch.empty(0, out_features, dtype=dtype, device=device)  # (R, out)
         self._views: dict[str, BankView] = {}
 
     @property
@@ -59,49 +59,33 @@ class FactorBank:
     @property
     def bytes_used(self) -> int:
         """Bytes that the stacks take, free rows included, and the biases and gains."""
-        extras = [t for v in self._views.values() for t in (v.bias, v.gain) if t is not None]
+        views = list(self._views.values())  # which a load in another thread may add to
+        extras = [t for v in views for t in (v.bias, v.gain) if t is not None]
         return sum(t.numel() * t.element_size() for t in (self.A, self.B, *extras))
 
     def get(self, adapter: str) -> BankView | None:
         """The adapter's rows, or None where it does not change this layer."""
         return self._views.get(adapter)
 
-    def add(
-        self,
-        adapter: str,
-        factors: Factors,
-        *,
-        scaling: float = 1.0,
-        stretch: torch.Tensor | None = None,
-    ) -> None:
-        """Copy an adapter's factors into free rows, growing the stacks where there are none.
-
-        `scaling` multiplies all that the adapter does; `stretch (out,)` is DoRA's.
-        """
-        start = self._first_fit(factors.rank)
-        if start + factors.rank > self.rows:
-            self._grow(max(start + factors.rank, self.rows + self.rows // 2))
-        rows = slice(start, start + factors.rank)
-        self.A[rows].copy_(factors.A)
-        B, gain = factors.B, None
-        if stretch is not None:
-            B = B.to(stretch) * stretch[:, None]
-            gain = ((stretch - 1) * scaling).to(self.B)
-        self.B[rows].copy_(B.T)
-        bias = None if factors.bias is None else factors.bias.to(self.B)
-        scale = factors.scale * scaling
-        self._views[adapter] = BankView(self.A[rows], self.B[rows], start, scale, bias, gain)
+    def add(self, adapter: str, prepared: Prepared) -> None:
+        """Copy an adapter's factors into free rows, growing the stacks where there are none."""
+        start = self._first_fit(prepared.rank)
+        if start + prepared.rank > self.rows:
+            self._grow(max(start + prepared.rank, self.rows + self.rows // 2))
+        rows = slice(start, start + prepared.rank)
+        A, B = self.A[rows], self.B[rows]
+        A.copy_(prepared.A)
+        B.copy_(prepared.B.T)
+        self._views[adapter] = BankView(A, B, start, prepared.scale, prepared.bias, prepared.gain)
 
     def remove(self, adapter: str) -> None:
         """Free an adapter's rows; one that is not here is left alone."""
-        view = self._views.pop(adapter, None)
-        if view is None:
-            return
+        self._views.pop(adapter, None)
         if not self._views:
-            self.A, self.B = self.A[:0].clone(), self.B[:0].clone()
-            return
-        view.A.zero_()
-        view.B.zero_()
+            self.A, self.B = (
+                self.A.new_empty(0, self.A.shape[1]),
+                self.B.new_empty(0, self.B.shape[1]),
+            )
 
     def _first_fit(self, rank: int) -> int:
         start = 0
@@ -112,8 +96,8 @@ class FactorBank:
         return start
 
     def _grow(self, rows: int) -> None:
-        A = self.A.new_zeros(rows, self.A.shape[1])
-        B = self.B.new_zeros(rows, self.B.shape[1])
+        A = self.A.new_empty(rows, self.A.shape[1])
+        B = self.B.new_empty(rows, self.B.shape[1])
         A[: self.rows].copy_(self.A)
         B[: self.rows].copy_(self.B)
         self.A, self.B = A, B

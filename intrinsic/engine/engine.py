@@ -8,21 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from intrinsic.engine.active import ACTIVE, Active
+from intrinsic.engine.active import Active, Held
 from intrinsic.engine.fingerprint import fingerprint
-from intrinsic.engine.merged import MergedMode, Terms
+from intrinsic.engine.fitting import Fitting
+from intrinsic.engine.merged import MergedMode, Terms, refuse_shared
+from intrinsic.engine.ordinary import full_precision, ordinary
+from intrinsic.engine.prepared import Prepared, prepare
 from intrinsic.engine.sidecar import SideCar
 from intrinsic.engine.target import Target
 from intrinsic.errors import (
     AdapterExistsError,
     AdapterInUseError,
     AdapterNotLoadedError,
-    IncompatibleAdapterError,
     MixtureError,
-    UnsupportedAdapterError,
 )
 from intrinsic.lora import Factors, LoraCheckpoint, MergeMethod, exact
 from intrinsic.mixture import Mixture
@@ -49,8 +49,9 @@ class LoraEngine:
     """Applies mixtures of LoRA adapters to `model`, in place, and leaves no trace.
 
     Thread-safe. Forward passes may run in several threads under different mixtures; loading and
-    unloading never changes what a running pass sees; merged mode waits for nobody: it is refused
-    while passes run.
+    unloading never changes what a running pass sees, and no pass waits for a load; merged mode
+    waits for nobody: it is refused while passes run. Whatever mode of torch the caller is in
+    (inference mode, autocast, gradients), what is loaded and merged serves every other mode too.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -62,6 +63,8 @@ class LoraEngine:
         self._in_use: Counter[str] = Counter()
         self._running = 0
         self._merged = MergedMode()
+        # Who changes adapters or weights holds the first, and takes the second where passes look.
+        self._changing = threading.RLock()
         self._lock = threading.RLock()
 
     @property
@@ -84,7 +87,7 @@ class LoraEngine:
 
     def fingerprint(self) -> str:
         """SHA-256 of the model's weights as they are now."""
-        with self._lock:
+        with self._changing:
             return fingerprint(self.model)
 
     def load(
@@ -95,18 +98,21 @@ class LoraEngine:
         `scaling` multiplies all that the adapter changes. Raises `AdapterExistsError`, or
         `IncompatibleAdapterError` naming the layers that are missing or of another shape.
         """
-        with self._lock:
+        with self._changing, ordinary(), full_precision():
             if adapter in self._loaded:
                 raise AdapterExistsError(
                     f"adapter {adapter!r} is loaded already; unload it first or use another name"
                 )
-            fitting = self._fit(checkpoint)
             factors = checkpoint.factors
-            self._commit(adapter, fitting, factors, scaling)
+            fitting = Fitting(self._modules, self._sidecars, self._merged).fit(checkpoint)
+            self._add(adapter, fitting, self._prepare(fitting, factors, scaling))
             loaded = LoadedAdapter(
                 adapter, tuple(factors), self._bytes_of(adapter, fitting), checkpoint.digest
             )
-            self._loaded[adapter] = _Held(loaded, factors, scaling)
+            with self._lock:
+                for name, sidecar in fitting.items():
+                    self._sidecars.setdefault(name, sidecar).attach()
+                self._loaded[adapter] = _Held(loaded, factors, scaling)
             return loaded
 
     def unload(self, adapter: str) -> None:
@@ -115,7 +121,7 @@ class LoraEngine:
         Raises `AdapterNotLoadedError`, or `AdapterInUseError` while a pass runs under it or it is
         merged.
         """
-        with self._lock:
+        with self._changing, self._lock, ordinary():
             if adapter not in self._loaded:
                 raise AdapterNotLoadedError(f"adapter {adapter!r} is not loaded")
             merged = self._merged.mixture
@@ -134,23 +140,23 @@ class LoraEngine:
 
         Raises `AdapterNotLoadedError`, or `MixtureError` while another mixture is merged.
         """
-        active = Active.of(mixtures)
-        with self._using(active) as merged:
-            token = ACTIVE.set(None if merged or not active.adapters else active)
-            try:
-                yield
-            finally:
-                active.end()
-                ACTIVE.reset(token)
+        with self.hold(mixtures) as held, held.active():
+            yield
 
     @contextmanager
-    def hold(self, mixture: Mixture) -> Iterator[None]:
-        """Keep a mixture usable between passes: its adapters stay, and so do the weights.
+    def hold(self, mixtures: Mixture | Sequence[Mixture]) -> Iterator[Held]:
+        """Keep mixtures usable for work of several passes: their adapters stay, and the weights.
 
-        It activates nothing, and may be left in another thread. Raises as `activate` does.
+        `with held.active():` runs passes under them, as often as needed; what layers work out for
+        the mixtures is kept meanwhile. The block may be left in another thread. Raises as
+        `activate` does.
         """
-        with self._using(Active.of(mixture)):
-            yield
+        active = Active.of(mixtures)
+        with self._using(active) as merged:
+            try:
+                yield Held(None if merged or not active.adapters else active)
+            finally:
+                active.end()
 
     @contextmanager
     def _using(self, active: Active) -> Iterator[bool]:
@@ -175,94 +181,57 @@ class LoraEngine:
 
         `method` makes one delta of those of the mixture's adapters; the default is their sum.
         A mixture that is merged already is restored first. Raises `AdapterInUseError` while a
-        pass runs, and `UnsupportedAdapterError` for weights that another module shares.
+        pass runs, `UnsupportedAdapterError` for weights that another module shares, and
+        `PluginError` for a method that fails or returns no delta of the layer's shape.
         """
-        with self._lock:
+        with self._changing, self._lock:
             self._check_idle("merge")
             self._check_loaded(mixture.adapters)
             layers = self._terms(mixture)
-            self._refuse_tied(layers)
+            refuse_shared(self.model, layers)
             self._merged.restore()
             self._merged.merge(mixture, layers, method)
 
     def restore(self) -> None:
         """Copy the pristine weights back. Raises `AdapterInUseError` while a pass runs."""
-        with self._lock:
+        with self._changing, self._lock:
             if self._merged.mixture is not None:
                 self._check_idle("restore")
             self._merged.restore()
 
     def close(self) -> None:
         """Restore the weights and take every adapter and side-car off the model."""
-        with self._lock:
+        with self._changing, self._lock:
             self.restore()
             for adapter in list(self._loaded):
                 self.unload(adapter)
 
-    def _fit(self, checkpoint: LoraCheckpoint) -> dict[str, SideCar]:
-        fitting: dict[str, SideCar] = {}
-        problems = self._uncovered(checkpoint) + self._other_base(checkpoint)
-        for name, factors in checkpoint.factors.items():
-            layer = self._modules.get(name)
-            if layer is None:
-                problems.append(f"the model has no layer {name}")
-                continue
-            try:
-                sidecar = self._sidecars.get(name) or SideCar(Target(name, layer))
-            except IncompatibleAdapterError as error:
-                problems.append(str(error))
-                continue
-            if misfit := sidecar.target.misfit(factors):
-                problems.append(misfit)
-            fitting[name] = sidecar
-        if problems:
-            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-            raise IncompatibleAdapterError(
-                f"{checkpoint.path} does not fit {type(self.model).__name__}: "
-                f"{'; '.join(problems[:3])}{more}"
+    def _prepare(
+        self, fitting: Mapping[str, SideCar], factors: Mapping[str, Factors], scaling: float
+    ) -> dict[str, Prepared]:
+        """What the banks will hold, for all layers before any bank is changed."""
+        return {
+            name: prepare(
+                sidecar.target,
+                factors[name],
+                self._merged.pristine(sidecar.target.weight),
+                scaling=scaling,
             )
-        return fitting
+            for name, sidecar in fitting.items()
+        }
 
-    def _uncovered(self, checkpoint: LoraCheckpoint) -> list[str]:
-        """Layers that the config declares as targets but the file has no factors for."""
-        return [
-            f"{name} is a declared target without tensors in the file"
-            for name in self._modules
-            if checkpoint.config.targets(name) and name not in checkpoint.factors
-        ]
-
-    def _other_base(self, checkpoint: LoraCheckpoint) -> list[str]:
-        """Base weights which the file brings along and which are not the model's own."""
-        return [
-            f"the file's copy of {name} has other values: it was resized or trained"
-            for name, values in checkpoint.base_copies.items()
-            if not self._holds(name, values)
-        ]
-
-    def _holds(self, name: str, values: torch.Tensor) -> bool:
-        weight = getattr(self._modules.get(name), "weight", None)
-        if not isinstance(weight, torch.Tensor):
-            return False
-        return torch.equal(values.to(weight), self._merged.pristine(weight))
-
-    def _commit(
-        self,
-        adapter: str,
-        fitting: Mapping[str, SideCar],
-        factors: Mapping[str, Factors],
-        scaling: float,
+    @staticmethod
+    def _add(
+        adapter: str, fitting: Mapping[str, SideCar], prepared: Mapping[str, Prepared]
     ) -> None:
+        """Copy factors into the banks of all layers, or, where memory ends, of none."""
         try:
             for name, sidecar in fitting.items():
-                weight = self._merged.pristine(sidecar.target.weight)
-                stretch = sidecar.target.stretch(factors[name], weight)
-                sidecar.bank.add(adapter, factors[name], scaling=scaling, stretch=stretch)
+                sidecar.bank.add(adapter, prepared[name])
         except BaseException:
             for sidecar in fitting.values():
                 sidecar.bank.remove(adapter)
             raise
-        for name, sidecar in fitting.items():
-            self._sidecars.setdefault(name, sidecar).attach()
 
     @staticmethod
     def _bytes_of(adapter: str, fitting: Mapping[str, SideCar]) -> int:
@@ -283,24 +252,6 @@ class LoraEngine:
             for name, factors in held.factors.items():
                 terms.setdefault(name, []).append((factors, weight * held.scaling))
         return [(self._sidecars[name].target, layer_terms) for name, layer_terms in terms.items()]
-
-    def _refuse_tied(self, layers: Sequence[tuple[Target, Terms]]) -> None:
-        owners: dict[int, list[str]] = {}
-        for name, parameter in self.model.named_parameters(remove_duplicate=False):
-            owners.setdefault(parameter.data_ptr(), []).append(name)
-        written = [target.weight for target, _ in layers]
-        written += [
-            target.bias
-            for target, terms in layers
-            if target.bias is not None and any(factors.bias is not None for factors, _ in terms)
-        ]
-        for parameter in written:
-            names = owners.get(parameter.data_ptr(), [])
-            if len(names) > 1:
-                raise UnsupportedAdapterError(
-                    f"{' and '.join(names)} share one weight: merging would change both; "
-                    "use side-car mode"
-                )
 
     def _check_loaded(self, adapters: Sequence[str]) -> None:
         for adapter in adapters:

@@ -7,16 +7,17 @@ layers that the mixture touches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from intrinsic.engine.ordinary import full_precision, ordinary
 from intrinsic.engine.target import Target
 from intrinsic.errors import UnsupportedAdapterError
 from intrinsic.lora import Factors, MergeMethod, MergeOptions, delta, exact
-from intrinsic.lora.merge_options import bound
+from intrinsic.lora.merge_options import apply_checked, bound, name_of
 from intrinsic.mixture import Mixture
 
 Terms = list[tuple[Factors, float]]
@@ -54,8 +55,9 @@ class MergedMode:
         """Write the mixture into all layers, or, where one fails, into none."""
         assert self.mixture is None
         try:
-            for target, terms in layers:
-                self._write(target, terms, method)
+            with ordinary(), full_precision():
+                for target, terms in layers:
+                    self._merge_layer(target, terms, method)
         except BaseException:
             self.restore()
             raise
@@ -63,13 +65,12 @@ class MergedMode:
 
     def restore(self) -> None:
         """Copy the pristine weights back; without a merge this does nothing."""
-        with torch.no_grad():
-            for pristine in reversed(self._pristine):
-                pristine.parameter.copy_(pristine.values)
+        for pristine in reversed(self._pristine):
+            _write(pristine.parameter, pristine.values)
         self._pristine.clear()
         self.mixture = None
 
-    def _write(self, target: Target, terms: Terms, method: MergeMethod) -> None:
+    def _merge_layer(self, target: Target, terms: Terms, method: MergeMethod) -> None:
         weight = target.weight
         dtype = _sum_dtype(weight)
         W = target.matrix
@@ -77,8 +78,11 @@ class MergedMode:
             merged = _exactly(W.to(dtype), terms)
         else:
             deltas = [delta(factors, dtype=dtype, W=W).to(W.device) for factors, _ in terms]
-            named = bound(method, MergeOptions(), module=target.name)
-            merged = W.to(dtype) + named(deltas, [w for _, w in terms])
+            name = name_of(method)
+            ready = bound(method, MergeOptions(), name=name, module=target.name)
+            weights = [w for _, w in terms]
+            made = apply_checked(ready, deltas, weights, name=name, module=target.name)
+            merged = W.to(dtype) + made.to(W.device, dtype)
         self._replace(target, weight, merged.T if target.transposed else merged)
         if any(factors.bias is not None for factors, _ in terms):
             self._write_bias(target, terms)
@@ -105,8 +109,33 @@ class MergedMode:
                 f"merging makes {target.name} infinite; lower the weights"
             )
         self._pristine.append(_Pristine(parameter, parameter.detach().clone()))
-        with torch.no_grad():
-            parameter.copy_(rounded)
+        _write(parameter, rounded)
+
+
+def refuse_shared(model: nn.Module, layers: Sequence[tuple[Target, Terms]]) -> None:
+    """Raise `UnsupportedAdapterError` where a merge would write what another module has too."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(parameter.data_ptr(), []).append(name)
+    written = [target.weight for target, _ in layers]
+    written += [
+        target.bias
+        for target, terms in layers
+        if target.bias is not None and any(factors.bias is not None for factors, _ in terms)
+    ]
+    for parameter in written:
+        names = owners.get(parameter.data_ptr(), [])
+        if len(names) > 1:
+            raise UnsupportedAdapterError(
+                f"{' and '.join(names)} share one weight: merging would change both; "
+                "use side-car mode"
+            )
+
+
+def _write(parameter: nn.Parameter, values: torch.Tensor) -> None:
+    # Parameters that were made in inference mode can be written in it only.
+    with torch.inference_mode(parameter.is_inference()), torch.no_grad():
+        parameter.copy_(values)
 
 
 def _exactly(W: torch.Tensor, terms: Terms) -> torch.Tensor:

@@ -15,6 +15,8 @@ import torch
 
 from intrinsic.engine.active import Active
 from intrinsic.engine.bank import BankView, FactorBank
+from intrinsic.engine.ordinary import ordinary
+from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
 
 
@@ -49,9 +51,12 @@ def plan_shared(bank: FactorBank, mixture: Mixture) -> SharedPlan:
     """Work out how the layer of `bank` serves one mixture."""
     found = [(v, w) for adapter, w in mixture.entries if (v := bank.get(adapter)) is not None]
     terms = tuple((view.A, view.B, weight * view.scale) for view, weight in found)
-    bias = [v.bias * (w * v.scale) for v, w in found if v.bias is not None]
-    gain = [v.gain * w for v, w in found if v.gain is not None]
-    return SharedPlan(terms, _sum(bias), _sum(gain))
+    if all(view.bias is None and view.gain is None for view, _ in found):
+        return SharedPlan(terms, None, None)
+    with ordinary():
+        bias = _sum([v.bias * w for v, w in found if v.bias is not None])
+        gain = _sum([v.gain * w for v, w in found if v.gain is not None])
+    return SharedPlan(terms, bias, gain)
 
 
 def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
@@ -59,6 +64,11 @@ def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
     found = [(v, a) for a in active.adapters if (v := bank.get(a)) is not None]
     if not found:
         return None
+    with ordinary():
+        return _plan_found(bank, active, found)
+
+
+def _plan_found(bank: FactorBank, active: Active, found: list[tuple[BankView, str]]) -> RowsPlan:
     found.sort(key=lambda pair: pair[0].start)
     views = [view for view, _ in found]
     columns = [active.column(adapter) for _, adapter in found]
@@ -68,7 +78,7 @@ def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
     if any(view.bias is not None or view.gain is not None for view in views):
         tall = [torch.tensor(column, dtype=A.dtype, device=A.device)[:, None] for column in columns]
         pairs = list(zip(views, tall, strict=True))
-        bias = _sum([w * v.scale * v.bias for v, w in pairs if v.bias is not None])
+        bias = _sum([w * v.bias for v, w in pairs if v.bias is not None])
         gain = _sum([w * v.gain for v, w in pairs if v.gain is not None])
     return RowsPlan(A, B, weights, unused, bias, gain)
 
@@ -81,6 +91,7 @@ def _row_weights(
     key = ("weights", ranks, tuple(columns), A.dtype, A.device)
     found: tuple[torch.Tensor, torch.Tensor] | None = active.plans.get(key)
     if found is None:
+        _check_weights(ranks, columns, A.dtype)
         per_row = [
             [w * scale for (rank, scale), w in zip(ranks, row, strict=True) for _ in range(rank)]
             for row in zip(*columns, strict=True)
@@ -88,6 +99,18 @@ def _row_weights(
         weights = torch.tensor(per_row, dtype=A.dtype, device=A.device)
         found = active.plans[key] = (weights, weights == 0)
     return found
+
+
+def _check_weights(
+    ranks: Sequence[tuple[int, float]], columns: Sequence[Sequence[float]], dtype: torch.dtype
+) -> None:
+    pairs = zip(ranks, columns, strict=True)
+    largest = max(abs(w * scale) for (_, scale), column in pairs for w in column)
+    if not largest <= torch.finfo(dtype).max:
+        raise MixtureError(
+            f"a weight times its adapter's scale is {largest:g}, too large for {dtype}; lower the "
+            "weight"
+        )
 
 
 def _stack(bank: FactorBank, views: Sequence[BankView]) -> tuple[torch.Tensor, torch.Tensor]:

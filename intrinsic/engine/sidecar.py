@@ -18,6 +18,7 @@ import torch
 
 from intrinsic.engine.active import ACTIVE, Active
 from intrinsic.engine.bank import FactorBank
+from intrinsic.engine.ordinary import full_precision
 from intrinsic.engine.plan import RowsPlan, SharedPlan, plan_rows, plan_shared
 from intrinsic.engine.target import Target
 from intrinsic.errors import MixtureError
@@ -59,6 +60,17 @@ class SideCar:
                 layer.forward = self._own_forward
             self._attached = False
 
+    def outdated(self) -> str | None:
+        """Say how the layer was cast or moved since its adapters were loaded, or None."""
+        weight, A = self.target.weight, self.bank.A
+        if weight.dtype == A.dtype and weight.device == A.device:
+            return None
+        return (
+            f"{self.target.name} is {weight.dtype} on {weight.device} now, but its adapters were "
+            f"loaded for {A.dtype} on {A.device}; unload all adapters and load them again after "
+            "casting or moving the model"
+        )
+
     def _forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
         y = self._base_forward(*args, **kwargs)
         active = ACTIVE.get()
@@ -70,10 +82,19 @@ class SideCar:
                 "activate the mixture inside the task"
             )
         x = args[0] if args else kwargs["input"]
+        if self.target.is_embedding:  # which autocast leaves as it is
+            with full_precision():
+                out = self._beside(active, x, y)
+        else:
+            out = self._beside(active, x, y)
+        return out if out.dtype == y.dtype else out.to(y.dtype)
+
+    def _beside(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The layer's output under the active mixtures, from its input and its own output."""
         if not active.rows:
             return self._shared(active, active.shared, x, y)
         x = self._by_row(x, len(active.rows))
-        by_row = y.reshape(*x.shape[:2], -1)  # (rows, tokens, out)
+        by_row = y.reshape(*x.shape[:2], self.target.out_features)  # (rows, tokens, out)
         serve = self._each_row if x.shape[1] >= ROW_BY_ROW_TOKENS else self._stacked
         return serve(active, x, by_row).view(y.shape)
 
@@ -104,6 +125,7 @@ class SideCar:
         """A mixture per row, all at once: products with the adapters that any row uses."""
         plan = active.plans.get(self, active)
         if plan is active:
+            self._check_current()
             plan = active.plans[self] = plan_rows(self.bank, active)
         return y if plan is None else self._apply_rows(plan, x, y)
 
@@ -122,8 +144,13 @@ class SideCar:
     def _plan(self, active: Active, mixture: Mixture) -> SharedPlan:
         plan: SharedPlan | None = active.plans.get((self, mixture.id))
         if plan is None:
+            self._check_current()
             plan = active.plans[self, mixture.id] = plan_shared(self.bank, mixture)
         return plan
+
+    def _check_current(self) -> None:
+        if outdated := self.outdated():
+            raise MixtureError(outdated)
 
     def _product(self, y: torch.Tensor) -> torch.Tensor:
         """`W x`, from the base layer's output."""

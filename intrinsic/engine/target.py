@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 from transformers.pytorch_utils import Conv1D
 
 from intrinsic.errors import IncompatibleAdapterError
@@ -35,9 +36,7 @@ class Target:
     @property
     def weight(self) -> nn.Parameter:
         """The base weight: `(out, in)`, or `(in, out)` where `transposed`."""
-        weight: Any = self.layer.weight
-        assert isinstance(weight, nn.Parameter)
-        return weight
+        return _parameter_of(self.name, self.layer)
 
     @property
     def matrix(self) -> torch.Tensor:
@@ -76,7 +75,7 @@ class Target:
         dtype = self.weight.dtype
         limit = torch.finfo(dtype).max
         tensors = [t for t in (factors.A, factors.B, factors.bias) if t is not None]
-        if any(limit < torch.finfo(t.dtype).max and t.abs().max() > limit for t in tensors):
+        if any(limit < torch.finfo(t.dtype).max and _peak(t) > limit for t in tensors):
             return f"{self.name} has factors too large for {dtype}"
         return None
 
@@ -97,14 +96,40 @@ class Target:
         return stretch
 
 
+def _peak(tensor: torch.Tensor) -> float:
+    """The largest magnitude, found in one pass."""
+    if not tensor.numel():
+        return 0.0
+    low, high = torch.aminmax(tensor)
+    return max(-low.item(), high.item())
+
+
+def _parameter_of(name: str, layer: nn.Module) -> nn.Parameter:
+    """The layer's weight, stored as it is; a layer that works its tensors out is refused."""
+    weight: Any = layer.weight
+    if is_parametrized(layer) or not isinstance(weight, nn.Parameter):
+        kinds = getattr(layer, "parametrizations", {}).values()
+        by = ", ".join(type(part).__name__.strip("_") for kind in kinds for part in kind)
+        raise IncompatibleAdapterError(
+            f"{name} works its weight out at every pass (parametrised by "
+            f"{by or 'a hook, as of weight_norm'}), which is not supported; remove the "
+            "parametrisation first"
+        )
+    return weight
+
+
 def _weight_of(name: str, layer: nn.Module) -> nn.Parameter:
     if not isinstance(layer, nn.Linear | Conv1D | nn.Embedding):
         raise IncompatibleAdapterError(
             f"{name} is {type(layer).__name__}; LoRA can be applied to nn.Linear, Conv1D and "
             "nn.Embedding"
         )
-    weight: Any = layer.weight
-    assert isinstance(weight, nn.Parameter)
+    weight = _parameter_of(name, layer)
+    if weight.is_meta:
+        raise IncompatibleAdapterError(
+            f"{name} has its weight on the meta device (offloaded, or never loaded); load the "
+            "model whole"
+        )
     if weight.dtype not in _DTYPES or weight.dim() != 2:
         raise IncompatibleAdapterError(
             f"{name} holds {weight.dtype} of shape {tuple(weight.shape)}: "

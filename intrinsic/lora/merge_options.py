@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from intrinsic.errors import ConfigError, IntrinsicError, PluginError
-from intrinsic.lora.wording import named, short
+from intrinsic.lora.wording import named
 
 MergeMethod = Callable[[Sequence[torch.Tensor], Sequence[float]], torch.Tensor]
 """A function from deltas `ΔWᵢ = sᵢ Bᵢ Aᵢ`, each `(out, in)`, and weights wᵢ to one delta.
@@ -112,7 +112,7 @@ def apply_checked(
         ) from error
     wanted = deltas[0].shape
     if not isinstance(made, torch.Tensor):
-        found = short(made)
+        found = type(made).__name__
     elif made.shape != wanted or not made.is_floating_point() or made.layout != torch.strided:
         found = f"{made.dtype} of shape {named(tuple(made.shape))}"
     else:

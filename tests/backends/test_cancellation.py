@@ -12,11 +12,11 @@ from typing import Any
 import anyio
 import pytest
 
-from intrinsic.backends import GenerationOptions, host_tier
-from intrinsic.backends import transformers_backend as module
+from intrinsic.backends import Generation, GenerationOptions, running
+from intrinsic.backends import host_tier as module
 from intrinsic.backends.transformers_backend import TransformersBackend
 from intrinsic.lora import read_checkpoint
-from intrinsic.mixture import Mixture
+from intrinsic.mixture import BASE, Mixture
 from tests.backends.test_worker import Gate, cancel_twice
 from tests.bus.backends import both_backends
 from tests.tiny import llama, tokenizer, write_adapter
@@ -137,7 +137,7 @@ def test_a_load_that_is_cancelled_leaves_nothing_on_the_model(
     async def main() -> None:
         backend = TransformersBackend(llama(), tokenizer())
         path = str(write_adapter(tmp_path / "a", backend.model))
-        monkeypatch.setattr(host_tier, "read_checkpoint", slow)
+        monkeypatch.setattr(module, "read_checkpoint", slow)
         task = asyncio.create_task(backend.load_lora_adapter(path, "a"))
         await gate.until_entered()
         await cancel_twice(task)
@@ -155,21 +155,27 @@ def test_a_thread_whose_event_loop_is_gone_just_ends(
     backend_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = TransformersBackend(llama(), tokenizer())
-    gate = gated(backend)
+    gate, ended = gated(backend), threading.Event()
 
     async def token() -> anyio.lowlevel.EventLoopToken:
         return anyio.lowlevel.current_token()
 
     gone = anyio.run(token, backend=backend_name)
-    job = backend._job("hello", LONG)
-    running = module._Running(backend, job, Mixture.of({}), streaming=True)
-    monkeypatch.setattr(module, "current_token", lambda: gone)
-    send, receive = anyio.create_memory_object_stream[str](99)
-    with send, receive:
-        thread = running._thread(send, lambda: None)
-        thread.start()
+    monkeypatch.setattr(running, "current_token", lambda: gone)
+    job = backend._job("hello", BASE, LONG)
+    pieces, receive = anyio.create_memory_object_stream[str](99)
+    call = running.Running(backend._runner, job)
+    job.emit = lambda piece: call._post_piece(pieces, piece)
+    with pieces, receive:
+        call._start(pieces)
+        tell = job.end
+
+        def end(result: Generation | BaseException) -> None:
+            tell(result)
+            ended.set()
+
+        job.end = end
         gate.opened.set()
-        thread.join(10)
-    assert not thread.is_alive()
+        assert ended.wait(10)
     assert job.cancelled.is_set()
-    assert running.result().tokens < 50
+    assert call._outcome().tokens < 50

@@ -141,24 +141,22 @@ def test_an_empty_answer_is_an_answer(tmp_path: Path) -> None:
 def test_leaving_a_streamed_answer_stops_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from intrinsic.backends import decoding
+    from intrinsic.backends.row import Row
     from intrinsic.cli import ask
 
     llama().save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     ended: list[bool] = []
-    original = decoding.run_job
+    end = Row.end
 
-    def run_job(model: object, words: object, job: Any) -> object:
-        try:
-            return original(model, words, job)
-        finally:
-            ended.append(job.cancelled.is_set())
+    def noted(row: Row) -> None:
+        ended.append(row.job.cancelled.is_set())
+        end(row)
 
     def closed(text: str, *, end: str = "\n") -> None:
         raise OutputClosedError
 
-    monkeypatch.setattr("intrinsic.backends.transformers_backend.run_job", run_job)
+    monkeypatch.setattr(Row, "end", noted)
     monkeypatch.setattr(ask, "write", closed)
     asked = ["ask", "hi", "--model", str(tmp_path), "--router", "keyword", "--max-tokens", "40"]
     monkeypatch.setattr(sys, "argv", ["intrinsic", *asked])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from torch import nn
 from transformers import OPTConfig, OPTForCausalLM
 
 from intrinsic.engine import LoraEngine
+from intrinsic.engine.bank import FactorBank
+from intrinsic.engine.prepared import Prepared
 from intrinsic.errors import IncompatibleAdapterError, MixtureError, UnsupportedAdapterError
 from intrinsic.lora import read_checkpoint
 from intrinsic.mixture import Mixture
@@ -156,3 +160,34 @@ def test_ids_that_all_rows_share_are_not_cut_among_them(tmp_path: Path) -> None:
     engine.load(read_checkpoint(write_files(tmp_path, tensors)), "a")
     with engine.activate([ONE, Mixture()]), pytest.raises(MixtureError, match="cannot tell which"):
         model.model.embed_tokens(torch.arange(4, 8))
+
+
+def test_passes_do_not_wait_for_a_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = llama()
+    engine = LoraEngine(model)
+    checkpoint = read_checkpoint(write_adapter(tmp_path, model))
+    engine.load(checkpoint, "a")
+    with engine.activate(ONE):
+        wanted = logits(model)
+    add, copying, go = FactorBank.add, threading.Event(), threading.Event()
+
+    def waits(bank: FactorBank, adapter: str, prepared: Prepared) -> None:
+        add(bank, adapter, prepared)
+        copying.set()
+        assert go.wait(30)
+
+    monkeypatch.setattr(FactorBank, "add", waits)
+    with ThreadPoolExecutor(2) as threads:
+        loading = threads.submit(engine.load, checkpoint, "b")
+        assert copying.wait(30)
+        try:
+            assert torch.equal(threads.submit(under_one, engine).result(30), wanted)
+            assert [adapter.id for adapter in engine.loaded] == ["a"]
+        finally:
+            go.set()
+        assert loading.result(30).id == "b"
+
+
+def under_one(engine: LoraEngine) -> torch.Tensor:
+    with engine.activate(ONE):
+        return logits(engine.model)

@@ -41,11 +41,19 @@ def test_what_is_held_can_neither_be_unloaded_nor_merged_over(engine: LoraEngine
         pass
 
 
-def test_holding_activates_nothing(engine: LoraEngine) -> None:
+def test_holding_activates_nothing_by_itself(engine: LoraEngine) -> None:
     ids = tokens()
     with torch.no_grad():
         base = engine.model(ids).logits
-        with engine.hold(A):
-            assert torch.equal(engine.model(ids).logits, base)
-            with engine.activate(A):
-                assert not torch.equal(engine.model(ids).logits, base)
+        with engine.activate(A):
+            changed = engine.model(ids).logits
+        with engine.hold(A) as held, engine.hold([A, BASE]) as rows:
+            for _ in range(2):
+                assert torch.equal(engine.model(ids).logits, base)
+                with held.active():
+                    assert torch.equal(engine.model(ids).logits, changed)
+                with rows.active():
+                    assert torch.allclose(engine.model(ids).logits[0], changed[0], atol=1e-5)
+                    assert torch.allclose(engine.model(ids).logits[1], base[1], atol=1e-5)
+    with held.active(), pytest.raises(MixtureError, match="outlived its activation"):
+        engine.model(ids)

@@ -26,16 +26,18 @@ def test_the_config_that_is_hashed_is_the_one_that_was_parsed(
 ) -> None:
     folder = write_adapter(tmp_path, llama(), alpha=8)
     honest = read_checkpoint(folder)
-    read_bytes, replaced = Path.read_bytes, (folder / CONFIG).read_text().replace("8", "16")
+    opened: Any = Path.open
+    (tmp_path / "other").write_text((folder / CONFIG).read_text().replace("8", "16"))
 
-    def replaces_the_config(path: Path) -> bytes:
-        data = read_bytes(path)
-        if path.name == CONFIG:
-            path.write_text(replaced)
-        return data
+    def replaces_the_config(path: Path, *arguments: Any, **settings: Any) -> Any:
+        file = opened(path, *arguments, **settings)
+        if path.name == CONFIG and (tmp_path / "other").exists():
+            (tmp_path / "other").rename(path)
+        return file
 
-    monkeypatch.setattr(Path, "read_bytes", replaces_the_config)
+    monkeypatch.setattr(Path, "open", replaces_the_config)
     found = read_checkpoint(folder)
+    assert not (tmp_path / "other").exists()
     assert found.config == honest.config
     assert found.digest == honest.digest
 

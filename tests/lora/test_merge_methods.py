@@ -291,7 +291,7 @@ def test_the_gpu_gives_what_the_cpu_gives(name: str) -> None:
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (None, "returned None"),
+        (None, "returned NoneType"),
         (torch.ones(4), r"float32 of shape \(4,\)"),
         (torch.ones(1, 3), r"float32 of shape \(1, 3\)"),
         (torch.ones(4, 3, dtype=torch.int64), r"int64 of shape \(4, 3\)"),

@@ -1,0 +1,32 @@
+"""One request to a model: what to answer, how, and where its pieces and its end are told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from intrinsic.backends.backend import Generation, GenerationOptions
+from intrinsic.mixture import Mixture
+
+
+def _nowhere(_: object) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A generation to run in a worker thread, and how its caller hears of it.
+
+    `emit` gets each piece of text, `end` the result or the error, once; both are called in the
+    worker thread and must not block. `cancelled` asks the work to end after the current step.
+    """
+
+    prompt_ids: list[int]
+    mixture: Mixture
+    options: GenerationOptions
+    max_new_tokens: int
+    emit: Callable[[str], None] = _nowhere
+    end: Callable[[Generation | BaseException], None] = _nowhere
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.perf_counter)

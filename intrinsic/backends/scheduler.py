@@ -1,0 +1,220 @@
+"""Continuous batching: requests under different mixtures in one batch, joining between steps.
+
+new ──► waiting ──► reading their prompts ──► batch ──► one token each, per step ──► end
+                     up to 512 tokens a step             ▲                │
+                                                         └────────────────┘
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import torch
+
+from intrinsic.backends.batch import Batch
+from intrinsic.backends.forward import Forward
+from intrinsic.backends.job import Job
+from intrinsic.backends.row import Row
+from intrinsic.engine import LoraEngine
+from intrinsic.errors import MixtureError
+from intrinsic.mixture import BASE, Mixture
+
+PROMPT_TOKENS = 512
+"""So many prompt tokens are read between two steps, so that a long prompt holds nobody up."""
+
+
+class BatchScheduler:
+    """Runs jobs in one thread, `max_rows` at a time, which lives while there is work.
+
+    Rows under different mixtures share a batch where the model keeps rows apart in every layer
+    that the adapters change, else those under the same mixture do. A step that fails is taken
+    again, row by row, so that only the row that cannot go on ends with the error.
+    """
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        tokenizer: Any,  # noqa: ANN401
+        engine: LoraEngine,
+        *,
+        max_rows: int,
+    ) -> None:
+        self.max_rows = max_rows
+        self._tokenizer = tokenizer
+        self._engine = engine
+        self._forward = Forward(model)
+        self._lock = threading.Lock()
+        self._waiting: deque[Job] = deque()
+        self._thread: threading.Thread | None = None
+        self._reading: list[Row] = []
+        self._batches: list[Batch] = []
+        self._mixable: dict[frozenset[str], bool] = {}
+
+    def submit(self, job: Job) -> None:
+        """Take a job in; its `end` is called once, unless it is withdrawn."""
+        with self._lock:
+            self._waiting.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="intrinsic-generate", daemon=True
+                )
+                try:
+                    self._thread.start()
+                except BaseException:
+                    self._thread = None
+                    self._waiting.remove(job)
+                    raise
+
+    def withdraw(self, job: Job) -> bool:
+        """Take back a job that has not begun; False where it has."""
+        with self._lock, suppress(ValueError):
+            self._waiting.remove(job)
+            return True
+        return False
+
+    def _work(self) -> None:
+        try:
+            while self._admit():
+                self._end_cancelled()
+                self._read_prompts()
+                for batch in list(self._batches):
+                    self._step(batch)
+        except BaseException as error:
+            self._end_all(error)
+
+    def _admit(self) -> bool:
+        """Let waiting jobs in; False, and the thread is to end, where there is nothing to do."""
+        with self._lock:
+            room = self.max_rows - len(self._reading) - sum(len(b.rows) for b in self._batches)
+            admitted = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            if not admitted and room == self.max_rows:
+                self._thread = None
+                return False
+        for job in admitted:
+            try:
+                row = Row(self._forward.model, self._tokenizer, self._engine, job)
+            except BaseException as error:
+                job.end(error)
+            else:
+                self._reading.append(row)
+        return True
+
+    def _end_cancelled(self) -> None:
+        for batch in list(self._batches):
+            self._end(batch, [row for row in batch.rows if row.job.cancelled.is_set()])
+        for row in [row for row in self._reading if row.job.cancelled.is_set()]:
+            self._reading.remove(row)
+            row.end()
+
+    def _read_prompts(self) -> None:
+        room = PROMPT_TOKENS
+        for row in list(self._reading):
+            if room <= 0:
+                return
+            before = row.read
+            try:
+                logits = row.prefill(self._forward, room)
+            except BaseException as error:
+                row.outcome = error
+                logits = None
+            room -= row.read - before
+            if logits is not None and row.take(partial(row.decoder.choose, logits)):
+                self._reading.remove(row)
+                self._place(row)
+            elif row.outcome is not None:
+                self._reading.remove(row)
+                row.end()
+
+    def _place(self, row: Row) -> None:
+        batch = next((b for b in self._batches if self._may_join(row, b)), None)
+        if batch is None:
+            batch = Batch(self._forward, self._engine)
+            self._batches.append(batch)
+        try:
+            batch.join([row])
+        except BaseException:
+            self._take_apart(batch, [*(other for other in batch.rows if other is not row), row])
+
+    def _may_join(self, row: Row, batch: Batch) -> bool:
+        if row.alone or any(other.alone for other in batch.rows):
+            return False
+        mixtures = {other.mixture for other in batch.rows} | {row.mixture}
+        return len(mixtures) == 1 or self._can_mix(mixtures)
+
+    def _can_mix(self, mixtures: set[Mixture]) -> bool:
+        """Whether the model keeps rows apart in all layers of these adapters: asked of it once."""
+        used = {adapter for mixture in mixtures for adapter in mixture.adapters}
+        layers = frozenset(
+            layer for held in self._engine.loaded if held.id in used for layer in held.layers
+        )
+        if layers not in self._mixable:
+            probe = [Mixture.of(dict.fromkeys(used, 1.0)), BASE]
+            self._mixable[layers] = self._try(probe)
+        return self._mixable[layers]
+
+    def _try(self, mixtures: Sequence[Mixture]) -> bool:
+        ids = torch.zeros(len(mixtures), 3, dtype=torch.long, device=self._forward.model.device)
+        try:
+            with self._engine.activate(mixtures), torch.no_grad():
+                self._forward.model(input_ids=ids, use_cache=False)
+        except MixtureError:
+            return False
+        return True
+
+    def _step(self, batch: Batch) -> None:
+        try:
+            logits = batch.step()
+            best = logits.argmax(-1).tolist()
+        except BaseException as error:
+            if len(batch.rows) > 1:
+                self._take_apart(batch, batch.rows)
+            else:
+                batch.rows[0].outcome = error
+                self._end(batch, batch.rows)
+            return
+        ended: list[Row] = []
+        for at, row in enumerate(batch.rows):
+            plain = not row.decoder.processors
+            choose = partial(int, best[at]) if plain else partial(row.decoder.choose, logits[at])
+            if not row.take(choose):
+                ended.append(row)
+        self._end(batch, ended)
+
+    def _end(self, batch: Batch, rows: Sequence[Row]) -> None:
+        """Take rows out of a batch, and then tell their callers."""
+        try:
+            batch.drop(rows)
+        except BaseException:
+            self._take_apart(batch, batch.rows)
+        if not batch.rows and batch in self._batches:
+            self._batches.remove(batch)
+        for row in rows:
+            row.end()
+
+    def _take_apart(self, batch: Batch, rows: Sequence[Row]) -> None:
+        """Give up a batch that may be half changed; its rows go on alone, from their ids."""
+        for row in rows:
+            row.rewind()
+        self._reading += rows
+        batch.drop(batch.rows)
+        self._batches.remove(batch)
+
+    def _end_all(self, error: BaseException) -> None:
+        """What must not happen did; nobody waits for ever because of it."""
+        with self._lock:
+            waiting, self._thread = list(self._waiting), None
+            self._waiting.clear()
+        rows = [*self._reading, *(row for batch in self._batches for row in batch.rows)]
+        for batch in self._batches:
+            batch.close()
+        self._reading, self._batches = [], []
+        for row in rows:
+            row.outcome = error
+            row.end()
+        for job in waiting:
+            job.end(error)
