@@ -13,7 +13,7 @@ class ManagerStats(TypedDict):
     """Memory by tier, and what became of the requests for adapters.
 
     L1 is the model's device: utilization is the larger share of `max_loaded` and `max_bytes`. L2
-    is host memory, with the backend's counters (`intrinsic.HostMemory`); a checkpoint in it counts
+    is host memory, with the backend's counters (`intrinsic.backends.HostMemory`); a checkpoint in it counts
     there whether it is on the device as well or not. L3 is disk: every registered adapter. `hits`
     and `misses` are on the device, `load_ms` what all loads onto it took.
     """
