@@ -236,6 +236,10 @@ class AdapterManager:
             raise CapabilityError(f"backend {self.backend.name!r} cannot prefetch adapters")
         await self._loader.prefetch([self._key(name) for name in names])
 
+    def get_near_adapters(self) -> frozenset[str]:
+        """The adapters (`name@version`) on the device or in host memory."""
+        return frozenset(self._loader.table).union(self._loader.host.bytes_by_adapter())
+
     def get_stats(self) -> ManagerStats:
         """Memory by tier, hits, misses and evictions."""
         return collect_stats(

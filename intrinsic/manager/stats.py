@@ -13,9 +13,9 @@ class ManagerStats(TypedDict):
     """Memory by tier, and what became of the requests for adapters.
 
     L1 is the model's device: utilization is the larger share of `max_loaded` and `max_bytes`. L2
-    is host memory, with the backend's counters (`intrinsic.backends.HostMemory`); a checkpoint in it counts
-    there whether it is on the device as well or not. L3 is disk: every registered adapter. `hits`
-    and `misses` are on the device, `load_ms` what all loads onto it took.
+    is host memory, with the backend's own counters, see `intrinsic.backends.HostMemory`; an adapter
+    on the device as well counts in both. L3 is disk: every registered adapter. `hits` and `misses`
+    are on the device, `load_ms` what all loads onto it took.
     """
 
     l1_utilization: float

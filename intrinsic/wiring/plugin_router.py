@@ -30,6 +30,12 @@ class PluginRouter:
         self.plugins = plugins
         self.top_k = top_k
         self._asked = False
+        self._ranks = isinstance(router, RankingRouter)
+
+    @property
+    def can_rank(self) -> bool:
+        """Whether the router ranks at all, and is in use: plugins do not always decide."""
+        return self._asked and self._ranks
 
     async def route(
         self,
@@ -76,9 +82,9 @@ class PluginRouter:
     ) -> list[Selection]:
         """The `count` best candidates that were not chosen and are not out of the question.
 
-        Empty for a router that cannot rank, or that was never asked since plugins decide.
+        Empty unless `can_rank`.
         """
-        if not self._asked or not isinstance(self.router, RankingRouter):
+        if not self.can_rank or not isinstance(self.router, RankingRouter):
             return []
         first = count + len(chosen)
         if isinstance(self.router, CardRouter):

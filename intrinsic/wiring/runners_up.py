@@ -45,7 +45,8 @@ class RunnersUp:
         self._waiting: deque[_Routed] = deque()
         self._working = False
         self._faulty: set[str] = set()
-        if count and manager.backend.supports(Capability.PREFETCH):
+        self._is_on = count > 0 and manager.backend.supports(Capability.PREFETCH)
+        if self._is_on:
             bus.on("handled", self._begin)
 
     def note(
@@ -55,11 +56,8 @@ class RunnersUp:
         context: RouteContext,
         chosen: Sequence[Selection],
     ) -> None:
-        """Remember what was routed, if there is something to prefetch and room to wait."""
-        if not self._count or not self._manager.backend.supports(Capability.PREFETCH):
-            return
-        loaded = self._manager.registry.loaded_adapters
-        if len(self._waiting) < _MAX_WAITING and any(c.key not in loaded for c in candidates):
+        """Remember what was routed, where the rest can be ranked and there is room to wait."""
+        if self._is_on and self._router.can_rank and len(self._waiting) < _MAX_WAITING:
             self._waiting.append(_Routed(query, candidates, context, chosen))
 
     def _begin(self, notice: Notice) -> None:
@@ -80,6 +78,9 @@ class RunnersUp:
             self._working = False
 
     async def _prefetch(self, routed: _Routed) -> None:
+        near = self._manager.get_near_adapters()
+        if all(card.key in near for card in routed.candidates):
+            return
         try:
             ranked = await self._router.runners_up(
                 routed.query,
