@@ -64,18 +64,14 @@ def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
     found = [(v, a) for a in active.adapters if (v := bank.get(a)) is not None]
     if not found:
         return None
-    with ordinary():
-        return _plan_found(bank, active, found)
-
-
-def _plan_found(bank: FactorBank, active: Active, found: list[tuple[BankView, str]]) -> RowsPlan:
     found.sort(key=lambda pair: pair[0].start)
     views = [view for view, _ in found]
     columns = [active.column(adapter) for _, adapter in found]
     A, B = _stack(bank, views)
     weights, unused = _row_weights(active, views, columns, A)
-    bias = gain = None
-    if any(view.bias is not None or view.gain is not None for view in views):
+    if all(view.bias is None and view.gain is None for view in views):
+        return RowsPlan(A, B, weights, unused, None, None)
+    with ordinary():
         tall = [torch.tensor(column, dtype=A.dtype, device=A.device)[:, None] for column in columns]
         pairs = list(zip(views, tall, strict=True))
         bias = _sum([w * v.bias for v, w in pairs if v.bias is not None])
@@ -96,8 +92,9 @@ def _row_weights(
             [w * scale for (rank, scale), w in zip(ranks, row, strict=True) for _ in range(rank)]
             for row in zip(*columns, strict=True)
         ]
-        weights = torch.tensor(per_row, dtype=A.dtype, device=A.device)
-        found = active.plans[key] = (weights, weights == 0)
+        with ordinary():
+            weights = torch.tensor(per_row, dtype=A.dtype, device=A.device)
+            found = active.plans[key] = (weights, weights == 0)
     return found
 
 
@@ -118,7 +115,8 @@ def _stack(bank: FactorBank, views: Sequence[BankView]) -> tuple[torch.Tensor, t
     if all(_touch(left, right) for left, right in pairwise(views)):
         rows = slice(views[0].start, views[-1].start + views[-1].rank)
         return bank.A[rows], bank.B[rows]
-    return torch.cat([view.A for view in views]), torch.cat([view.B for view in views])
+    with ordinary():
+        return torch.cat([view.A for view in views]), torch.cat([view.B for view in views])
 
 
 def _touch(left: BankView, right: BankView) -> bool:
