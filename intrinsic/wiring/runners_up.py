@@ -56,8 +56,11 @@ class RunnersUp:
         context: RouteContext,
         chosen: Sequence[Selection],
     ) -> None:
-        """Remember what was routed, where the rest can be ranked and there is room to wait."""
-        if self._is_on and self._router.can_rank and len(self._waiting) < _MAX_WAITING:
+        """Remember what was routed, where some rest can be ranked and there is room to wait."""
+        if not (self._is_on and self._router.can_rank and len(self._waiting) < _MAX_WAITING):
+            return
+        loaded = self._manager.registry.loaded_adapters
+        if any(card.key not in loaded for card in candidates):
             self._waiting.append(_Routed(query, candidates, context, chosen))
 
     def _begin(self, notice: Notice) -> None:
