@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,7 @@ async def test_a_backlog_is_worked_off_as_far_as_it_was_kept(tmp_path: Path) -> 
 async def test_work_in_the_background_of_a_bus_needs_an_open_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.ERROR, "intrinsic.bus")
     done: list[str] = []
 
     async def work() -> None:
