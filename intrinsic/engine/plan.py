@@ -1,15 +1,13 @@
 """What one layer does for a mixture, worked out once per activation.
 
-Under one mixture each adapter has a pair of products of its own, in the order of their ids: so the
-result does not depend, to the bit, on what else is loaded. With a mixture per row there is one
-pair for the stack of all adapters that any row uses.
+Adapters whose rows lie beside each other in the bank are served by one pair of products, a run:
+nothing is copied, and which adapters share a run only moves the last bits of the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 
@@ -19,90 +17,120 @@ from intrinsic.engine.ordinary import ordinary
 from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
 
+Found = tuple[BankView, tuple[float, ...]]
+"""An adapter's rows of the bank, and its weight in each mixture."""
 
-@dataclass(frozen=True, slots=True)
-class SharedPlan:
-    """One mixture for all rows: per adapter `A (r, in)`, `B (r, out)` and the number `w s`.
-
-    `gain (out,)` multiplies `W x`, `bias (out,)` is added.
-    """
-
-    terms: tuple[tuple[torch.Tensor, torch.Tensor, float], ...]
-    bias: torch.Tensor | None
-    gain: torch.Tensor | None
+_GAP = 64
+"""Rows of adapters that no mixture uses, and that a run rather takes along than ends at."""
 
 
 @dataclass(frozen=True, slots=True)
-class RowsPlan:
-    """A mixture per row: `A (R, in)`, `B (R, out)`, `weights (rows, R)`.
+class Run:
+    """Rows of the bank, `A (R, in)` and `B (R, out)`, with their weights times their scales.
 
-    `gain` and `bias` are `(rows, out)`. `unused` marks the weights that are zero.
+    Under one mixture `weights` is a number, or `(R,)`. With a mixture per row it is `(rows, R)`,
+    and `unused` marks the weights that are zero.
     """
 
     A: torch.Tensor
     B: torch.Tensor
-    weights: torch.Tensor
-    unused: torch.Tensor
+    weights: torch.Tensor | float
+    unused: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The runs of a layer; `gain` multiplies `W x`, `bias` is added.
+
+    Shape: gain and bias `(out,)`, or `(rows, 1, out)` with a mixture per row.
+    """
+
+    runs: tuple[Run, ...]
     bias: torch.Tensor | None
     gain: torch.Tensor | None
 
 
-def plan_shared(bank: FactorBank, mixture: Mixture) -> SharedPlan:
-    """Work out how the layer of `bank` serves one mixture."""
-    found = [(v, w) for adapter, w in mixture.entries if (v := bank.get(adapter)) is not None]
-    terms = tuple((view.A, view.B, weight * view.scale) for view, weight in found)
-    if all(view.bias is None and view.gain is None for view, _ in found):
-        return SharedPlan(terms, None, None)
-    with ordinary():
-        bias = _sum([v.bias * w for v, w in found if v.bias is not None])
-        gain = _sum([v.gain * w for v, w in found if v.gain is not None])
-    return SharedPlan(terms, bias, gain)
-
-
-def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
-    """Work out how the layer of `bank` serves a mixture per row; None where it does not change."""
-    found = [(v, a) for a in active.adapters if (v := bank.get(a)) is not None]
+def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> Plan | None:
+    """Work out how a layer serves one mixture; None where the mixture does not change it."""
+    found = [(v, (w,)) for adapter, w in mixture.entries if (v := bank.get(adapter)) is not None]
     if not found:
         return None
     found.sort(key=lambda pair: pair[0].start)
-    views = [view for view, _ in found]
-    columns = [active.column(adapter) for _, adapter in found]
-    A, B = _stack(bank, views)
-    weights, unused = _row_weights(active, views, columns, A)
-    if all(view.bias is None and view.gain is None for view in views):
-        return RowsPlan(A, B, weights, unused, None, None)
     with ordinary():
-        tall = [torch.tensor(column, dtype=A.dtype, device=A.device)[:, None] for column in columns]
-        pairs = list(zip(views, tall, strict=True))
-        bias = _sum([w * v.bias for v, w in pairs if v.bias is not None])
-        gain = _sum([w * v.gain for v, w in pairs if v.gain is not None])
-    return RowsPlan(A, B, weights, unused, bias, gain)
+        runs = tuple(_shared_run(bank, active, run) for run in _runs(found, gap=0))
+        bias, gain = _extras(found, lambda weights: weights[0])
+    return Plan(runs, bias, gain)
 
 
-def _row_weights(
-    active: Active, views: Sequence[BankView], columns: Sequence[Sequence[float]], A: torch.Tensor
+def plan_rows(bank: FactorBank, active: Active) -> Plan | None:
+    """Work out how a layer serves a mixture per row; None where none of them changes it."""
+    found = [(v, active.column(a)) for a in active.adapters if (v := bank.get(a)) is not None]
+    if not found:
+        return None
+    found.sort(key=lambda pair: pair[0].start)
+
+    def tall(weights: tuple[float, ...]) -> torch.Tensor:
+        return torch.tensor(weights, dtype=bank.A.dtype, device=bank.A.device)[:, None, None]
+
+    with ordinary():
+        runs = tuple(_rows_run(bank, active, run) for run in _runs(found, gap=_GAP))
+        bias, gain = _extras(found, tall)
+    return Plan(runs, bias, gain)
+
+
+def _runs(found: Sequence[Found], *, gap: int) -> Iterator[list[Found]]:
+    """Split adapters, sorted by their rows, wherever more than `gap` rows lie between them."""
+    run = [found[0]]
+    for pair in found[1:]:
+        last = run[-1][0]
+        if pair[0].start - (last.start + last.rank) > gap:
+            yield run
+            run = []
+        run.append(pair)
+    yield run
+
+
+def _shared_run(bank: FactorBank, active: Active, run: Sequence[Found]) -> Run:
+    A, B = _rows_of(bank, run)
+    numbers = {weights[0] * view.scale for view, weights in run}
+    if len(numbers) == 1:
+        return Run(A, B, numbers.pop())
+    weights, _ = _weights(active, run, A)
+    return Run(A, B, weights[0])
+
+
+def _rows_run(bank: FactorBank, active: Active, run: Sequence[Found]) -> Run:
+    A, B = _rows_of(bank, run)
+    return Run(A, B, *_weights(active, run, A))
+
+
+def _rows_of(bank: FactorBank, run: Sequence[Found]) -> tuple[torch.Tensor, torch.Tensor]:
+    first, last = run[0][0], run[-1][0]
+    rows = slice(first.start, last.start + last.rank)
+    return bank.A[rows], bank.B[rows]
+
+
+def _weights(
+    active: Active, run: Sequence[Found], A: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights `(rows, R)` and where they are zero; layers with the same ranks and scales share."""
-    ranks = tuple((view.rank, view.scale) for view in views)
-    key = ("weights", ranks, tuple(columns), A.dtype, A.device)
+    """Weights `(mixtures, R)` and where they are zero; layers with the same layout share them."""
+    start = run[0][0].start
+    layout = tuple((view.start - start, view.rank, view.scale, weights) for view, weights in run)
+    key = ("weights", layout, A.dtype, A.device)
     found: tuple[torch.Tensor, torch.Tensor] | None = active.plans.get(key)
     if found is None:
-        _check_weights(ranks, columns, A.dtype)
-        per_row = [
-            [w * scale for (rank, scale), w in zip(ranks, row, strict=True) for _ in range(rank)]
-            for row in zip(*columns, strict=True)
-        ]
-        with ordinary():
-            weights = torch.tensor(per_row, dtype=A.dtype, device=A.device)
-            found = active.plans[key] = (weights, weights == 0)
+        _check_weights(run, A.dtype)
+        made = [[0.0] * A.shape[0] for _ in run[0][1]]
+        for at, rank, scale, weights in layout:
+            for row, weight in zip(made, weights, strict=True):
+                row[at : at + rank] = [weight * scale] * rank
+        weights_ = torch.tensor(made, dtype=A.dtype, device=A.device)
+        found = active.plans[key] = (weights_, weights_ == 0)
     return found
 
 
-def _check_weights(
-    ranks: Sequence[tuple[int, float]], columns: Sequence[Sequence[float]], dtype: torch.dtype
-) -> None:
-    pairs = zip(ranks, columns, strict=True)
-    largest = max(abs(w * scale) for (_, scale), column in pairs for w in column)
+def _check_weights(run: Sequence[Found], dtype: torch.dtype) -> None:
+    largest = max(abs(weight * view.scale) for view, weights in run for weight in weights)
     if not largest <= torch.finfo(dtype).max:
         raise MixtureError(
             f"a weight times its adapter's scale is {largest:g}, too large for {dtype}; lower the "
@@ -110,17 +138,13 @@ def _check_weights(
         )
 
 
-def _stack(bank: FactorBank, views: Sequence[BankView]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The views' rows: a part of the bank where they touch, else a copy."""
-    if all(_touch(left, right) for left, right in pairwise(views)):
-        rows = slice(views[0].start, views[-1].start + views[-1].rank)
-        return bank.A[rows], bank.B[rows]
-    with ordinary():
-        return torch.cat([view.A for view in views]), torch.cat([view.B for view in views])
-
-
-def _touch(left: BankView, right: BankView) -> bool:
-    return left.start + left.rank == right.start
+def _extras(
+    found: Sequence[Found], weight_of: Callable[[tuple[float, ...]], torch.Tensor | float]
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The mixtures' bias and gain, where any adapter has one."""
+    biases = [v.bias * weight_of(weights) for v, weights in found if v.bias is not None]
+    gains = [v.gain * weight_of(weights) for v, weights in found if v.gain is not None]
+    return _sum(biases), _sum(gains)
 
 
 def _sum(terms: Sequence[torch.Tensor]) -> torch.Tensor | None:

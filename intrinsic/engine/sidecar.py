@@ -15,17 +15,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from intrinsic.engine.active import ACTIVE, Active
 from intrinsic.engine.bank import FactorBank
 from intrinsic.engine.ordinary import full_precision
-from intrinsic.engine.plan import RowsPlan, SharedPlan, plan_rows, plan_shared
+from intrinsic.engine.plan import Plan, plan_rows, plan_shared
 from intrinsic.engine.target import Target
 from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
 
 ROW_BY_ROW_TOKENS = 16
 """From so many tokens a row on, each row's own adapters cost less than everybody's stack."""
+
+
+_MAKE_NEW = (nn.Linear.forward, nn.Embedding.forward, Conv1D.forward)
+"""What these return is a tensor of its own, which may be changed in place."""
 
 
 class SideCar:
@@ -38,6 +44,7 @@ class SideCar:
             target.in_features, target.out_features, dtype=weight.dtype, device=weight.device
         )
         self._attached = False
+        self._makes_new = False
         self._own_forward: Callable[..., torch.Tensor] | None = None
         self._base_forward: Callable[..., torch.Tensor] = target.layer.forward
 
@@ -47,6 +54,7 @@ class SideCar:
             layer = self.target.layer
             self._own_forward = vars(layer).get("forward")
             self._base_forward = layer.forward
+            self._makes_new = self._own_forward is None and type(layer).forward in _MAKE_NEW
             layer.forward = self._forward
             self._attached = True
 
@@ -84,71 +92,89 @@ class SideCar:
                 "activate the mixture inside the task"
             )
         x = args[0] if args else kwargs["input"]
-        if self.target.is_embedding:  # which autocast leaves as it is
-            with full_precision():
-                out = self._beside(active, x, y)
-        else:
-            out = self._beside(active, x, y)
-        return out if out.dtype == y.dtype else out.to(y.dtype)
+        dtype = self.bank.A.dtype
+        embeds = self.target.is_embedding
+        if y.dtype == dtype and x.dtype == dtype:
+            return self._beside(active, x, y)
+        with full_precision():  # autocast leaves embeddings as they are, and our sums exact
+            wide = self._beside(active, x if embeds else x.to(dtype), y.to(dtype))
+        return wide if wide.dtype == y.dtype else wide.to(y.dtype)
 
     def _beside(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """The layer's output under the active mixtures, from its input and its own output."""
-        if not active.rows:
-            return self._shared(active, active.shared, x, y)
-        x = self._by_row(x, len(active.rows))
-        by_row = y.reshape(*x.shape[:2], self.target.out_features)  # (rows, tokens, out)
-        serve = self._each_row if x.shape[1] >= ROW_BY_ROW_TOKENS else self._stacked
-        return serve(active, x, by_row).view(y.shape)
-
-    def _shared(
-        self, active: Active, mixture: Mixture, x: torch.Tensor, y: torch.Tensor
-    ) -> torch.Tensor:
-        """One mixture for all of x: products with its adapters only, whatever else is loaded."""
-        plan = self._plan(active, mixture)
-        if not plan.terms:
-            return y
         target = self.target
-        flat = x.reshape(-1) if target.is_embedding else x.reshape(-1, target.in_features)
-        out = y.reshape(-1, target.out_features)  # (tokens, out)
-        if plan.gain is not None:
-            out = out + plan.gain * self._product(out)
-        if plan.bias is not None:
-            out = out + plan.bias
-        for A, B, weight in plan.terms:
-            out = torch.addmm(out, target.down(flat, A), B, alpha=weight)
-        return out.view(y.shape)
+        if not active.rows:
+            plan = self._plan(active, active.shared)
+            if plan is None:
+                return y
+            flat = x.reshape(-1) if target.is_embedding else x.reshape(-1, target.in_features)
+            out = self._own(y)
+            self._add(plan, flat, out.view(-1, target.out_features))
+            return out
+        x = self._by_row(x, len(active.rows))
+        out = self._own(y)
+        by_row = out.view(*x.shape[:2], target.out_features)  # (rows, tokens, out)
+        serve = self._each_row if x.shape[1] >= ROW_BY_ROW_TOKENS else self._stacked
+        serve(active, x, by_row)
+        return out
 
-    def _each_row(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _own(self, y: torch.Tensor) -> torch.Tensor:
+        """The layer's output to be added to: its own tensor where nobody else can hold it."""
+        if self._makes_new and y.is_contiguous():
+            return y
+        return y.clone(memory_format=torch.contiguous_format)
+
+    def _each_row(self, active: Active, x: torch.Tensor, out: torch.Tensor) -> None:
         """A mixture per row, row after row: each reads its own adapters only."""
-        parts = [self._shared(active, mixture, x[span], y[span]) for mixture, span in active.spans]
-        return torch.cat(parts)
+        target = self.target
+        for mixture, span in active.spans:
+            plan = self._plan(active, mixture)
+            if plan is not None:
+                flat = x[span].flatten(0, 1)
+                self._add(plan, flat, out[span].view(-1, target.out_features))
 
-    def _stacked(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _stacked(self, active: Active, x: torch.Tensor, out: torch.Tensor) -> None:
         """A mixture per row, all at once: products with the adapters that any row uses."""
         plan = active.plans.get(self, active)
         if plan is active:
             self._check_current()
             plan = active.plans[self] = plan_rows(self.bank, active)
-        return y if plan is None else self._apply_rows(plan, x, y)
+        if plan is not None:
+            self._add(plan, x, out)
 
-    def _apply_rows(self, plan: RowsPlan, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        out = y
+    def _add(self, plan: Plan, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Add what a plan changes to the layer's output, in place.
+
+        Shape: x `(tokens, in)` and out `(tokens, out)`, both with `rows` in front where the plan
+        has weights per row.
+        """
         if plan.gain is not None:
-            out = out + plan.gain[:, None] * self._product(y)
+            out.addcmul_(self._product(out), plan.gain)
         if plan.bias is not None:
-            out = out + plan.bias[:, None]
-        hidden = self.target.down(x, plan.A) * plan.weights[:, None]  # (rows, tokens, R)
-        # A row that does not use an adapter must not see its overflow either: inf * 0 is NaN.
-        hidden = hidden.masked_fill(plan.unused[:, None], 0.0)
-        flat = out.reshape(-1, out.shape[-1])
-        return torch.addmm(flat, hidden.view(-1, hidden.shape[-1]), plan.B).view(y.shape)
+            out.add_(plan.bias)
+        flat = out.view(-1, out.shape[-1])
+        for run in plan.runs:
+            hidden = self.target.down(x, run.A)  # (..., tokens, R)
+            if run.unused is not None:
+                assert isinstance(run.weights, torch.Tensor)
+                # A row that does not use an adapter must not see its overflow: inf * 0 is NaN.
+                hidden = hidden * run.weights[:, None]
+                hidden = hidden.masked_fill(run.unused[:, None], 0.0).view(-1, hidden.shape[-1])
+            elif isinstance(run.weights, torch.Tensor):
+                hidden = hidden * run.weights
+            else:
+                flat.addmm_(hidden, run.B, alpha=run.weights)
+                continue
+            flat.addmm_(hidden, run.B)
 
-    def _plan(self, active: Active, mixture: Mixture) -> SharedPlan:
-        plan: SharedPlan | None = active.plans.get((self, mixture.id))
-        if plan is None:
+    def _plan(self, active: Active, mixture: Mixture) -> Plan | None:
+        key = (self, mixture.id)
+        plan = active.plans.get(key, active)
+        if plan is active:
             self._check_current()
-            plan = active.plans[self, mixture.id] = plan_shared(self.bank, mixture)
-        return plan
+            plan = active.plans[key] = plan_shared(self.bank, active, mixture)
+        found: Plan | None = plan
+        return found
 
     def _check_current(self) -> None:
         if outdated := self.outdated():
