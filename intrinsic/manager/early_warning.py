@@ -6,11 +6,14 @@ import logging
 
 logger = logging.getLogger("intrinsic.manager")
 
-_WARN_AT = 0.8
+_WARN_AT, _CALM_BELOW = 0.8, 0.6
 
 
 class EarlyWarning:
-    """Warns when bytes reach 80 % of their budget, and not again before they fell below it."""
+    """Warns when bytes reach 80 % of their budget, and not again before they fell below 60 %.
+
+    A busy tier swings by an adapter with each exchange; that is one state, not many crossings.
+    """
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -18,7 +21,7 @@ class EarlyWarning:
 
     def note(self, bytes_used: int, max_bytes: int | None) -> None:
         """Look at the bytes after a change; a budget of None or 0 is none."""
-        reached = bool(max_bytes) and bytes_used >= _WARN_AT * (max_bytes or 0)
-        if reached and not self._reached:
+        share = bytes_used / max_bytes if max_bytes else 0.0
+        if share >= _WARN_AT and not self._reached:
             logger.warning("adapters take %d of %d bytes %s", bytes_used, max_bytes, self._where)
-        self._reached = reached
+        self._reached = share >= (_CALM_BELOW if self._reached else _WARN_AT)
