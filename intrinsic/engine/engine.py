@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import nn
 
@@ -16,12 +17,14 @@ from intrinsic.engine.fitting import Fitting
 from intrinsic.engine.merged import MergedMode, Terms, refuse_shared
 from intrinsic.engine.ordinary import full_precision, ordinary
 from intrinsic.engine.prepared import Prepared, prepare
+from intrinsic.engine.pristine import Place
 from intrinsic.engine.sidecar import SideCar
 from intrinsic.engine.target import Target
 from intrinsic.errors import (
     AdapterExistsError,
     AdapterInUseError,
     AdapterNotLoadedError,
+    ConfigError,
     MixtureError,
 )
 from intrinsic.lora import Factors, LoraCheckpoint, MergeMethod, exact
@@ -52,9 +55,12 @@ class LoraEngine:
     unloading never changes what a running pass sees, and no pass waits for a load; merged mode
     waits for nobody: it is refused while passes run. Whatever mode of torch the caller is in
     (inference mode, autocast, gradients), what is loaded and merged serves every other mode too.
+    While a mixture is merged, copies of the weights that it changed lie where `pristine` says.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, pristine: Place = "device") -> None:
+        if pristine not in get_args(Place):
+            raise ConfigError(f"pristine is {pristine!r}; it must be 'device' or 'host'")
         # What `torch.compile` returns wraps the model under this name.
         self.model = getattr(model, "_orig_mod", model)
         self._modules = dict(self.model.named_modules())
@@ -62,7 +68,7 @@ class LoraEngine:
         self._loaded: dict[str, _Held] = {}
         self._in_use: Counter[str] = Counter()
         self._running = 0
-        self._merged = MergedMode()
+        self._merged = MergedMode(pristine)
         # Who changes adapters or weights holds the first, and takes the second where passes look.
         self._changing = threading.RLock()
         self._lock = threading.RLock()
@@ -83,7 +89,7 @@ class LoraEngine:
         """Bytes that the side-cars and the pristine copies take on the model's device."""
         with self._lock:
             banks = sum(sidecar.bank.bytes_used for sidecar in self._sidecars.values())
-            return banks + self._merged.bytes_used
+            return banks + self._merged.pristine.bytes_used
 
     def fingerprint(self) -> str:
         """SHA-256 of the model's weights as they are now."""
@@ -180,16 +186,16 @@ class LoraEngine:
         """Write a mixture into the weights, from pristine values, on all layers or on none.
 
         `method` makes one delta of those of the mixture's adapters; the default is their sum.
-        A mixture that is merged already is restored first. Raises `AdapterInUseError` while a
-        pass runs, `UnsupportedAdapterError` for weights that another module shares, and
-        `PluginError` for a method that fails or returns no delta of the layer's shape.
+        Another mixture that is merged is replaced; where the merge fails, the base stays. Raises
+        `AdapterInUseError` while a pass runs, `UnsupportedAdapterError` for weights that another
+        module shares, and `PluginError` for a method that fails or returns no delta of the layer's
+        shape.
         """
         with self._changing, self._lock:
             self._check_idle("merge")
             self._check_loaded(mixture.adapters)
             layers = self._terms(mixture)
             refuse_shared(self.model, layers)
-            self._merged.restore()
             self._merged.merge(mixture, layers, method)
 
     def restore(self) -> None:
@@ -214,7 +220,7 @@ class LoraEngine:
             name: prepare(
                 sidecar.target,
                 factors[name],
-                self._merged.pristine(sidecar.target.weight),
+                self._merged.pristine.values(sidecar.target.weight),
                 scaling=scaling,
             )
             for name, sidecar in fitting.items()

@@ -76,4 +76,4 @@ class Fitting:
         weight = getattr(self.modules.get(name), "weight", None)
         if not isinstance(weight, torch.Tensor):
             return False
-        return torch.equal(values.to(weight), self.merged.pristine(weight))
+        return torch.equal(values.to(weight), self.merged.pristine.values(weight))

@@ -1,0 +1,52 @@
+"""`W + Σ w s B A` written block by block, so that what is worked on stays in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from intrinsic.lora import Factors
+
+Terms = Sequence[tuple[Factors, float]]
+"""An adapter's factors of one layer, and its weight in the mixture."""
+
+_CPU_BLOCK = 2**18
+_BLOCK = 2**25
+"""Elements of a block, on CPU and elsewhere."""
+
+
+def write_sum(into: torch.Tensor, W: torch.Tensor, terms: Terms, *, transposed: bool) -> None:
+    """Write `W + Σ w s B A` into `into`, which may be W: summed in fp32, rounded once.
+
+    fp64 stays fp64. Shape: into and W `(out, in)`, or `(in, out)` where `transposed`.
+    """
+    wide = torch.promote_types(W.dtype, torch.float32)
+    A = torch.cat([f.A.to(W.device, wide) for f, _ in terms])  # (R, in)
+    B = torch.cat([f.B.to(W.device, wide) * (w * f.scale) for f, w in terms], 1)  # (out, R)
+    left, right = (A.T, B.T) if transposed else (B, A)
+    rows, columns = W.shape
+    step = max(1, (_CPU_BLOCK if W.device.type == "cpu" else _BLOCK) // max(1, columns))
+    scratch = None if W.dtype == wide else W.new_empty(min(step, rows), columns, dtype=wide)
+    for start in range(0, rows, step):
+        block = slice(start, start + step)
+        if scratch is None:
+            torch.addmm(W[block], left[block], right, out=into[block])
+            continue
+        wide_block = scratch[: into[block].shape[0]]
+        wide_block.copy_(W[block])
+        wide_block.addmm_(left[block], right)
+        into[block].copy_(wide_block)
+
+
+def may_overflow(peak: float, terms: Terms, dtype: torch.dtype) -> bool:
+    """Whether the sum can leave the dtype's range, where no weight of W is larger than `peak`.
+
+    By `|Σ w s B A| <= Σ |w s| r max|B| max|A|`; it says yes too often rather than too seldom.
+    """
+    change = sum(abs(w * f.scale) * f.rank * _peak(f.A) * _peak(f.B) for f, w in terms)
+    return not peak + change <= torch.finfo(dtype).max
+
+
+def _peak(tensor: torch.Tensor) -> float:
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
