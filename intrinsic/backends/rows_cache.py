@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from intrinsic.backends.growing_layer import GrowingLayer
+
 _GROWING = ("dynamic", "longrope")
 
 
@@ -34,7 +36,7 @@ def can_batch(model: Any) -> bool:  # noqa: ANN401
         return False
     if _looks_at_the_batch(model.config.get_text_config(decoder=True)):
         return False
-    layers = new_cache(model).layers
+    layers = DynamicCache(config=model.config).layers
     return bool(layers) and all(
         type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers
     )
@@ -49,8 +51,12 @@ def _looks_at_the_batch(config: Any) -> bool:  # noqa: ANN401
 
 
 def new_cache(model: Any) -> DynamicCache:  # noqa: ANN401
-    """An empty cache for one row."""
-    return DynamicCache(config=model.config)
+    """An empty cache for a model that `can_batch`."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [
+        GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers
+    ]
+    return cache
 
 
 def join(caches: Sequence[DynamicCache]) -> None:
@@ -58,12 +64,10 @@ def join(caches: Sequence[DynamicCache]) -> None:
     for layers in zip(*(cache.layers for cache in caches), strict=True):
         if not layers[0].is_initialized:  # a layer that shares another one's keys
             continue
-        first = layers[0]
         stored = max(layer.keys.shape[-2] for layer in layers)
-        first.keys = torch.cat([_padded(layer.keys, stored) for layer in layers])
-        first.values = torch.cat([_padded(layer.values, stored) for layer in layers])
-        if isinstance(first, DynamicSlidingWindowLayer):
-            first.cumulative_length = max(layer.cumulative_length for layer in layers)
+        keys = torch.cat([_padded(layer.keys, stored) for layer in layers])
+        values = torch.cat([_padded(layer.values, stored) for layer in layers])
+        _hold(layers[0], keys, values, max(layer.get_seq_length() for layer in layers))
 
 
 def keep(cache: DynamicCache, rows: torch.Tensor, width: int) -> None:
@@ -74,13 +78,19 @@ def keep(cache: DynamicCache, rows: torch.Tensor, width: int) -> None:
     for layer in cache.layers:
         if not layer.is_initialized:
             continue
-        stored = width
-        if isinstance(layer, DynamicSlidingWindowLayer):
-            stored = min(width, layer.sliding_window - 1)
-            layer.cumulative_length = width
+        sliding = isinstance(layer, DynamicSlidingWindowLayer)
+        stored = min(width, layer.sliding_window - 1) if sliding else width
         start = layer.keys.shape[-2] - stored
-        layer.keys = layer.keys[:, :, start:].index_select(0, rows)
-        layer.values = layer.values[:, :, start:].index_select(0, rows)
+        keys = layer.keys[:, :, start:].index_select(0, rows)
+        values = layer.values[:, :, start:].index_select(0, rows)
+        _hold(layer, keys, values, width)
+
+
+def _hold(layer: Any, keys: torch.Tensor, values: torch.Tensor, width: int) -> None:  # noqa: ANN401
+    if isinstance(layer, GrowingLayer):
+        layer.hold(keys, values)
+    else:
+        layer.keys, layer.values, layer.cumulative_length = keys, values, width
 
 
 def _padded(tensor: torch.Tensor, width: int) -> torch.Tensor:
