@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks._rivals import ROWS, Rivals, forward_pass, under
+from benchmarks._rivals import ROWS, Rivals, forward_pass, under, within
 from benchmarks._timing import interleave
 from intrinsic.lora import read_checkpoint
 from intrinsic.mixture import Mixture
@@ -110,6 +110,8 @@ def merge(rivals: Rivals, rounds: int) -> dict[str, Any]:
 def overhead(rivals: Rivals, rounds: int) -> dict[str, Any]:
     """256 tokens, and one token after 256, with two adapters mixed, over the bare model.
 
+    The mixture is held, as while a text is generated, and as PEFT's stays set; `switched` is with
+    an activation of its own for the one pass.
     `read_two_adapters_ms` is what reading these factors from memory takes by itself: no side-car
     can add less to the pass of one token.
     """
@@ -121,18 +123,19 @@ def overhead(rivals: Rivals, rounds: int) -> dict[str, Any]:
         bare, peft, ours = (
             forward_pass(m, 1, tokens) for m in (rivals.bare, rivals.peft, rivals.ours)
         )
-        times = interleave(
-            {
+        with rivals.engine.hold(mixture) as held:
+            works = {
                 f"{name}_bare": bare,
                 f"{name}_peft": peft,
-                f"{name}_ours": under(rivals.engine, mixture, ours),
-            },
-            rounds * (1 if tokens > 1 else 5),
-        )
+                f"{name}_ours": within(held, ours),
+                f"{name}_switched": under(rivals.engine, mixture, ours),
+            }
+            times = interleave(works, rounds * (1 if tokens > 1 else 5))
         base, theirs, own = (times.median(f"{name}_{who}") for who in ("bare", "peft", "ours"))
         gains.append((theirs - base) / max(own - base, 1e-9))
         figures |= times.shown | {
             f"overhead_k2_{name}": own / base,
+            f"overhead_k2_{name}_switched": times.ratio(f"{name}_switched", f"{name}_bare"),
             f"overhead_vs_peft_{name}": gains[-1],
         }
     factors = [
@@ -159,15 +162,15 @@ def mixed_batch(rivals: Rivals, rounds: int) -> dict[str, Any]:
             forward_pass(rivals.peft, ROWS, tokens),
             forward_pass(rivals.ours, ROWS, tokens),
         )
-        times = interleave(
-            {
+        hold = rivals.engine.hold
+        with hold(singles) as held_singles, hold(pairs) as held_pairs:
+            works = {
                 f"batch_{name}_bare": forward_pass(rivals.bare, ROWS, tokens),
                 f"batch_{name}_peft": partial(theirs, adapter_names=names),
-                f"batch_{name}_ours": under(rivals.engine, singles, own),
-                f"batch_{name}_pairs": under(rivals.engine, pairs, own),
-            },
-            rounds * (1 if tokens > 1 else 3),
-        )
+                f"batch_{name}_ours": within(held_singles, own),
+                f"batch_{name}_pairs": within(held_pairs, own),
+            }
+            times = interleave(works, rounds * (1 if tokens > 1 else 3))
         figures |= times.shown | {
             f"mixed_batch_vs_peft_{name}": times.ratio(f"batch_{name}_peft", f"batch_{name}_ours"),
             f"mixed_pairs_vs_peft_{name}": times.ratio(f"batch_{name}_peft", f"batch_{name}_pairs"),

@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from intrinsic.engine import LoraEngine
+from intrinsic.engine import Held, LoraEngine
 from intrinsic.lora import read_checkpoint
 from intrinsic.mixture import Mixture
 from tests.tiny import write_adapter
@@ -82,3 +82,13 @@ def under(
             work()
 
     return activated
+
+
+def within(held: Held, work: Callable[[], None]) -> Callable[[], None]:
+    """Work under mixtures that are held already."""
+
+    def active() -> None:
+        with held.active():
+            work()
+
+    return active

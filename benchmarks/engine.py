@@ -5,8 +5,7 @@
 A model of the shape of Qwen2-0.5B (hidden 896, 24 layers, intermediate 4864, 14 heads over 2, own
 vocabulary of 32,000) with random weights; adapters of rank 16 on all seven projections, random.
 Each figure is a ratio of medians over interleaved rounds; the times in milliseconds stand beside
-it, median and 99th percentile, per dtype. A side-car pass is timed with the activation that it
-needs, so that what is put off until the first pass is in the figure too.
+it, median and 99th percentile, per dtype.
 """
 
 from __future__ import annotations

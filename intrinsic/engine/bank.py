@@ -50,6 +50,7 @@ class FactorBank:
         self.A = torch.empty(0, in_features, dtype=dtype, device=device)  # (R, in)
         self.B = torch.empty(0, out_features, dtype=dtype, device=device)  # (R, out)
         self._views: dict[str, BankView] = {}
+        self._parts: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     @property
     def rows(self) -> int:
@@ -66,6 +67,14 @@ class FactorBank:
     def get(self, adapter: str) -> BankView | None:
         """The adapter's rows, or None where it does not change this layer."""
         return self._views.get(adapter)
+
+    def part(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the stacks: `A.T (in, R)`, as products take it, and `B (R, out)`."""
+        parts = self._parts  # a load in another thread replaces it with the stacks
+        found = parts.get((start, stop))
+        if found is None:
+            found = parts[start, stop] = (self.A[start:stop].T, self.B[start:stop])
+        return found
 
     def add(self, adapter: str, prepared: Prepared) -> None:
         """Copy an adapter's factors into free rows, growing the stacks where there are none."""
@@ -86,6 +95,7 @@ class FactorBank:
                 self.A.new_empty(0, self.A.shape[1]),
                 self.B.new_empty(0, self.B.shape[1]),
             )
+            self._parts = {}
 
     def _first_fit(self, rank: int) -> int:
         start = 0
@@ -101,6 +111,7 @@ class FactorBank:
         A[: self.rows].copy_(self.A)
         B[: self.rows].copy_(self.B)
         self.A, self.B = A, B
+        self._parts = {}
         for adapter, view in list(self._views.items()):
             held = slice(view.start, view.start + view.rank)
             self._views[adapter] = replace(view, A=A[held], B=B[held])

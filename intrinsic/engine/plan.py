@@ -25,44 +25,59 @@ _GAP = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Rows of the bank, `A (R, in)` and `B (R, out)`, with their weights times their scales.
+class SharedRun:
+    """Rows of the bank, `At (in, R)` and `B (R, out)`.
 
-    Under one mixture `weights` is a number, or `(R,)`. With a mixture per row it is `(rows, R)`,
-    and `unused` marks the weights that are zero.
+    Their weights times their scales are one number, or `(R,)`.
     """
 
-    A: torch.Tensor
+    At: torch.Tensor
     B: torch.Tensor
     weights: torch.Tensor | float
-    unused: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The runs of a layer; `gain` multiplies `W x`, `bias` is added.
+class SharedPlan:
+    """One mixture: the runs; `gain (out,)` multiplies `W x`, `bias (out,)` is added."""
 
-    Shape: gain and bias `(out,)`, or `(rows, 1, out)` with a mixture per row.
-    """
-
-    runs: tuple[Run, ...]
+    runs: tuple[SharedRun, ...]
     bias: torch.Tensor | None
     gain: torch.Tensor | None
 
 
-def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> Plan | None:
+@dataclass(frozen=True, slots=True)
+class RowsRun:
+    """Rows of the bank, `At (in, R)` and `B (R, out)`.
+
+    `weights (rows, R)` are those of each mixture, times the scales; `unused` marks the zeros.
+    """
+
+    At: torch.Tensor
+    B: torch.Tensor
+    weights: torch.Tensor
+    unused: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RowsPlan:
+    """A mixture per row: the runs; gain and bias are `(rows, 1, out)`."""
+
+    runs: tuple[RowsRun, ...]
+    bias: torch.Tensor | None
+    gain: torch.Tensor | None
+
+
+def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPlan | None:
     """Work out how a layer serves one mixture; None where the mixture does not change it."""
     found = [(v, (w,)) for adapter, w in mixture.entries if (v := bank.get(adapter)) is not None]
     if not found:
         return None
     found.sort(key=lambda pair: pair[0].start)
-    with ordinary():
-        runs = tuple(_shared_run(bank, active, run) for run in _runs(found, gap=0))
-        bias, gain = _extras(found, lambda weights: weights[0])
-    return Plan(runs, bias, gain)
+    runs = tuple(_shared_run(bank, active, run) for run in _runs(found, gap=0))
+    return SharedPlan(runs, *_extras(found, lambda weights: weights[0]))
 
 
-def plan_rows(bank: FactorBank, active: Active) -> Plan | None:
+def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
     """Work out how a layer serves a mixture per row; None where none of them changes it."""
     found = [(v, active.column(a)) for a in active.adapters if (v := bank.get(a)) is not None]
     if not found:
@@ -72,10 +87,8 @@ def plan_rows(bank: FactorBank, active: Active) -> Plan | None:
     def tall(weights: tuple[float, ...]) -> torch.Tensor:
         return torch.tensor(weights, dtype=bank.A.dtype, device=bank.A.device)[:, None, None]
 
-    with ordinary():
-        runs = tuple(_rows_run(bank, active, run) for run in _runs(found, gap=_GAP))
-        bias, gain = _extras(found, tall)
-    return Plan(runs, bias, gain)
+    runs = tuple(_rows_run(bank, active, run) for run in _runs(found, gap=_GAP))
+    return RowsPlan(runs, *_extras(found, tall))
 
 
 def _runs(found: Sequence[Found], *, gap: int) -> Iterator[list[Found]]:
@@ -90,42 +103,42 @@ def _runs(found: Sequence[Found], *, gap: int) -> Iterator[list[Found]]:
     yield run
 
 
-def _shared_run(bank: FactorBank, active: Active, run: Sequence[Found]) -> Run:
-    A, B = _rows_of(bank, run)
+def _shared_run(bank: FactorBank, active: Active, run: Sequence[Found]) -> SharedRun:
+    At, B = _part(bank, run)
     numbers = {weights[0] * view.scale for view, weights in run}
     if len(numbers) == 1:
-        return Run(A, B, numbers.pop())
-    weights, _ = _weights(active, run, A)
-    return Run(A, B, weights[0])
+        return SharedRun(At, B, numbers.pop())
+    weights, _ = _weights(active, run, B)
+    return SharedRun(At, B, weights[0])
 
 
-def _rows_run(bank: FactorBank, active: Active, run: Sequence[Found]) -> Run:
-    A, B = _rows_of(bank, run)
-    return Run(A, B, *_weights(active, run, A))
+def _rows_run(bank: FactorBank, active: Active, run: Sequence[Found]) -> RowsRun:
+    At, B = _part(bank, run)
+    return RowsRun(At, B, *_weights(active, run, B))
 
 
-def _rows_of(bank: FactorBank, run: Sequence[Found]) -> tuple[torch.Tensor, torch.Tensor]:
+def _part(bank: FactorBank, run: Sequence[Found]) -> tuple[torch.Tensor, torch.Tensor]:
     first, last = run[0][0], run[-1][0]
-    rows = slice(first.start, last.start + last.rank)
-    return bank.A[rows], bank.B[rows]
+    return bank.part(first.start, last.start + last.rank)
 
 
 def _weights(
-    active: Active, run: Sequence[Found], A: torch.Tensor
+    active: Active, run: Sequence[Found], B: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights `(mixtures, R)` and where they are zero; layers with the same layout share them."""
     start = run[0][0].start
     layout = tuple((view.start - start, view.rank, view.scale, weights) for view, weights in run)
-    key = ("weights", layout, A.dtype, A.device)
+    key = (layout, B.dtype, B.device)
     found: tuple[torch.Tensor, torch.Tensor] | None = active.plans.get(key)
     if found is None:
-        _check_weights(run, A.dtype)
-        made = [[0.0] * A.shape[0] for _ in run[0][1]]
+        _check_weights(run, B.dtype)
+        made = [[0.0] * B.shape[0] for _ in run[0][1]]
         for at, rank, scale, weights in layout:
             for row, weight in zip(made, weights, strict=True):
                 row[at : at + rank] = [weight * scale] * rank
-        weights_ = torch.tensor(made, dtype=A.dtype, device=A.device)
-        found = active.plans[key] = (weights_, weights_ == 0)
+        with ordinary():
+            tensor = torch.tensor(made, dtype=B.dtype, device=B.device)
+            found = active.plans[key] = (tensor, tensor == 0)
     return found
 
 
@@ -142,9 +155,12 @@ def _extras(
     found: Sequence[Found], weight_of: Callable[[tuple[float, ...]], torch.Tensor | float]
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """The mixtures' bias and gain, where any adapter has one."""
-    biases = [v.bias * weight_of(weights) for v, weights in found if v.bias is not None]
-    gains = [v.gain * weight_of(weights) for v, weights in found if v.gain is not None]
-    return _sum(biases), _sum(gains)
+    if all(view.bias is None and view.gain is None for view, _ in found):
+        return None, None
+    with ordinary():
+        biases = [v.bias * weight_of(weights) for v, weights in found if v.bias is not None]
+        gains = [v.gain * weight_of(weights) for v, weights in found if v.gain is not None]
+        return _sum(biases), _sum(gains)
 
 
 def _sum(terms: Sequence[torch.Tensor]) -> torch.Tensor | None:

@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from intrinsic.engine.active import ACTIVE, Active
 from intrinsic.engine.bank import FactorBank
 from intrinsic.engine.ordinary import full_precision
-from intrinsic.engine.plan import Plan, plan_rows, plan_shared
+from intrinsic.engine.plan import SharedPlan, plan_rows, plan_shared
 from intrinsic.engine.target import Target
 from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
@@ -43,6 +43,9 @@ class SideCar:
         self.bank = FactorBank(
             target.in_features, target.out_features, dtype=weight.dtype, device=weight.device
         )
+        self._in, self._out = target.in_features, target.out_features
+        self._dtype = weight.dtype
+        self._embeds = target.is_embedding
         self._attached = False
         self._makes_new = False
         self._own_forward: Callable[..., torch.Tensor] | None = None
@@ -92,30 +95,33 @@ class SideCar:
                 "activate the mixture inside the task"
             )
         x = args[0] if args else kwargs["input"]
-        dtype = self.bank.A.dtype
-        embeds = self.target.is_embedding
-        if y.dtype == dtype and x.dtype == dtype:
+        if y.dtype == self._dtype and x.dtype == self._dtype:
             return self._beside(active, x, y)
         with full_precision():  # autocast leaves embeddings as they are, and our sums exact
-            wide = self._beside(active, x if embeds else x.to(dtype), y.to(dtype))
+            wide = self._beside(active, x if self._embeds else x.to(self._dtype), y.to(self._dtype))
         return wide if wide.dtype == y.dtype else wide.to(y.dtype)
 
     def _beside(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """The layer's output under the active mixtures, from its input and its own output."""
-        target = self.target
-        if not active.rows:
-            plan = self._plan(active, active.shared)
-            if plan is None:
-                return y
-            flat = x.reshape(-1) if target.is_embedding else x.reshape(-1, target.in_features)
-            out = self._own(y)
-            self._add(plan, flat, out.view(-1, target.out_features))
-            return out
+        if active.rows:
+            return self._beside_rows(active, x, y)
+        plan = active.plans.get(self, active)
+        if plan is active:
+            plan = active.plans[self] = self._plan(active, active.shared)
+        if plan is None:
+            return y
+        out = self._own(y)
+        self._add(plan, self._flat(x), out.view(-1, self._out))
+        return out
+
+    def _beside_rows(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         x = self._by_row(x, len(active.rows))
         out = self._own(y)
-        by_row = out.view(*x.shape[:2], target.out_features)  # (rows, tokens, out)
-        serve = self._each_row if x.shape[1] >= ROW_BY_ROW_TOKENS else self._stacked
-        serve(active, x, by_row)
+        rows, tokens = x.shape[:2]
+        if tokens >= ROW_BY_ROW_TOKENS:
+            self._each_row(active, x, out.view(rows, tokens, self._out))
+        else:
+            self._stacked(active, x, out.view(-1, self._out))
         return out
 
     def _own(self, y: torch.Tensor) -> torch.Tensor:
@@ -124,57 +130,68 @@ class SideCar:
             return y
         return y.clone(memory_format=torch.contiguous_format)
 
+    def _flat(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape: `(..., in)` to `(tokens, in)`; ids `(...)` to `(tokens,)`."""
+        return x.reshape(-1) if self._embeds else x.reshape(-1, self._in)
+
     def _each_row(self, active: Active, x: torch.Tensor, out: torch.Tensor) -> None:
         """A mixture per row, row after row: each reads its own adapters only."""
-        target = self.target
         for mixture, span in active.spans:
-            plan = self._plan(active, mixture)
+            key = (self, mixture.id)
+            plan = active.plans.get(key, active)
+            if plan is active:
+                plan = active.plans[key] = self._plan(active, mixture)
             if plan is not None:
-                flat = x[span].flatten(0, 1)
-                self._add(plan, flat, out[span].view(-1, target.out_features))
+                self._add(plan, self._flat(x[span]), out[span].view(-1, self._out))
 
-    def _stacked(self, active: Active, x: torch.Tensor, out: torch.Tensor) -> None:
-        """A mixture per row, all at once: products with the adapters that any row uses."""
-        plan = active.plans.get(self, active)
-        if plan is active:
-            self._check_current()
-            plan = active.plans[self] = plan_rows(self.bank, active)
-        if plan is not None:
-            self._add(plan, x, out)
+    def _add(self, plan: SharedPlan, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Add what one mixture changes to the layer's output, in place.
 
-    def _add(self, plan: Plan, x: torch.Tensor, out: torch.Tensor) -> None:
-        """Add what a plan changes to the layer's output, in place.
-
-        Shape: x `(tokens, in)` and out `(tokens, out)`, both with `rows` in front where the plan
-        has weights per row.
+        Shape: x `(tokens, in)`, out `(tokens, out)`.
         """
         if plan.gain is not None:
             out.addcmul_(self._product(out), plan.gain)
         if plan.bias is not None:
             out.add_(plan.bias)
-        flat = out.view(-1, out.shape[-1])
         for run in plan.runs:
-            hidden = self.target.down(x, run.A)  # (..., tokens, R)
-            if run.unused is not None:
-                assert isinstance(run.weights, torch.Tensor)
-                # A row that does not use an adapter must not see its overflow: inf * 0 is NaN.
-                hidden = hidden * run.weights[:, None]
-                hidden = hidden.masked_fill(run.unused[:, None], 0.0).view(-1, hidden.shape[-1])
-            elif isinstance(run.weights, torch.Tensor):
-                hidden = hidden * run.weights
+            hidden = self._down(x, run.At)  # (tokens, R)
+            if isinstance(run.weights, float):
+                out.addmm_(hidden, run.B, alpha=run.weights)
             else:
-                flat.addmm_(hidden, run.B, alpha=run.weights)
-                continue
-            flat.addmm_(hidden, run.B)
+                out.addmm_(hidden.mul_(run.weights), run.B)
 
-    def _plan(self, active: Active, mixture: Mixture) -> Plan | None:
-        key = (self, mixture.id)
-        plan = active.plans.get(key, active)
+    def _stacked(self, active: Active, x: torch.Tensor, out: torch.Tensor) -> None:
+        """A mixture per row, all at once: products with the adapters that any row uses.
+
+        Shape: x `(rows, tokens, in)`, out `(rows * tokens, out)`.
+        """
+        plan = active.plans.get(self, active)
         if plan is active:
             self._check_current()
-            plan = active.plans[key] = plan_shared(self.bank, active, mixture)
-        found: Plan | None = plan
-        return found
+            plan = active.plans[self] = plan_rows(self.bank, active)
+        if plan is None:
+            return
+        rows, tokens = x.shape[:2]
+        by_row = out.view(rows, tokens, self._out)
+        if plan.gain is not None:
+            by_row.addcmul_(self._product(by_row), plan.gain)
+        if plan.bias is not None:
+            by_row.add_(plan.bias)
+        flat = self._flat(x)
+        for run in plan.runs:
+            hidden = self._down(flat, run.At)  # (rows * tokens, R)
+            each = hidden.view(rows, tokens, hidden.shape[-1])
+            # A row that does not use an adapter must not see its overflow: inf * 0 is NaN.
+            each.mul_(run.weights[:, None]).masked_fill_(run.unused[:, None], 0.0)
+            out.addmm_(hidden, run.B)
+
+    def _down(self, x: torch.Tensor, At: torch.Tensor) -> torch.Tensor:
+        """`A x` as a tensor of its own; x `(tokens, in)` or ids, to `(tokens, R)`."""
+        return self.target.look_up(x, At) if self._embeds else torch.mm(x, At)
+
+    def _plan(self, active: Active, mixture: Mixture) -> SharedPlan | None:
+        self._check_current()
+        return plan_shared(self.bank, active, mixture)
 
     def _check_current(self) -> None:
         if outdated := self.outdated():

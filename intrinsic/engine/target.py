@@ -50,14 +50,12 @@ class Target:
         bias: nn.Parameter | None = getattr(self.layer, "bias", None)
         return bias
 
-    def down(self, x: torch.Tensor, A: torch.Tensor) -> torch.Tensor:
-        """`A x` for every token, scaled as the layer scales its own output.
+    def look_up(self, ids: torch.Tensor, At: torch.Tensor) -> torch.Tensor:
+        """An embedding's `A x` for every id, scaled as the layer scales its own output.
 
-        Shape: x `(..., in)`, or ids `(...)` of an embedding; A `(R, in)`; to `(..., R)`.
+        Shape: ids `(...)`, At `(in, R)`; to `(..., R)`.
         """
-        if not self.is_embedding:
-            return F.linear(x, A)
-        hidden = F.embedding(x, A.T)
+        hidden = F.embedding(ids, At)
         factor: Any = getattr(self.layer, "embed_scale", None)  # Gemma 3 scales its embeddings
         return hidden if factor is None else hidden * torch.as_tensor(factor).to(hidden)
 
