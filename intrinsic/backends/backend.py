@@ -135,7 +135,6 @@ class AdapterInfo:
     id: str
     bytes_used: int
     layers: int
-    digest: str
     load_ms: float
 
 

@@ -22,6 +22,7 @@ def page_locked(checkpoint: LoraCheckpoint) -> LoraCheckpoint:
     except RuntimeError as error:
         logger.warning("%s stays in pageable memory: %s", checkpoint.path, error)
         return checkpoint
+    checkpoint.content.hexdigest()  # which lets go of the bytes that the factors were views of
     return replace(checkpoint, factors=factors)
 
 

@@ -129,9 +129,7 @@ class TransformersBackend:
             checkpoint = self._host.read(adapter_path)
             loaded = self.engine.load(checkpoint, adapter_name, scaling=scaling)
             spent_ms = (time.perf_counter() - start) * 1e3
-            return AdapterInfo(
-                adapter_name, loaded.bytes_used, len(loaded.layers), loaded.digest, spent_ms
-            )
+            return AdapterInfo(adapter_name, loaded.bytes_used, len(loaded.layers), spent_ms)
 
         return await run_to_end(load, undo=lambda: self.engine.unload(adapter_name))
 

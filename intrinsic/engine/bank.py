@@ -84,7 +84,7 @@ class FactorBank:
         rows = slice(start, start + prepared.rank)
         A, B = self.A[rows], self.B[rows]
         A.copy_(prepared.A)
-        B.copy_(prepared.B.T)
+        _copy_turned(B, prepared.B)
         self._views[adapter] = BankView(A, B, start, prepared.scale, prepared.bias, prepared.gain)
 
     def remove(self, adapter: str) -> None:
@@ -115,3 +115,11 @@ class FactorBank:
         for adapter, view in list(self._views.items()):
             held = slice(view.start, view.start + view.rank)
             self._views[adapter] = replace(view, A=A[held], B=B[held])
+
+
+def _copy_turned(into: torch.Tensor, B: torch.Tensor) -> None:
+    """Shape: B `(out, r)` to into `(r, out)`."""
+    if into.device == B.device:
+        torch.mul(B.T, 1, out=into)  # sooner than copy_ where rows become columns
+    else:
+        into.copy_(B.T)

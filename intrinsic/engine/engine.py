@@ -27,7 +27,7 @@ from intrinsic.errors import (
     ConfigError,
     MixtureError,
 )
-from intrinsic.lora import Factors, LoraCheckpoint, MergeMethod, exact
+from intrinsic.lora import Digest, Factors, LoraCheckpoint, MergeMethod, exact
 from intrinsic.mixture import Mixture
 
 
@@ -38,7 +38,12 @@ class LoadedAdapter:
     id: str
     layers: tuple[str, ...]
     bytes_used: int
-    digest: str
+    content: Digest
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its files' bytes, in hex; found at the first time of asking."""
+        return self.content.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ class LoraEngine:
             fitting = Fitting(self._modules, self._sidecars, self._merged).fit(checkpoint)
             self._add(adapter, fitting, self._prepare(fitting, factors, scaling))
             loaded = LoadedAdapter(
-                adapter, tuple(factors), self._bytes_of(adapter, fitting), checkpoint.digest
+                adapter, tuple(factors), self._bytes_of(adapter, fitting), checkpoint.content
             )
             with self._lock:
                 for name, sidecar in fitting.items():

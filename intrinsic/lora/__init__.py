@@ -4,6 +4,7 @@ from intrinsic.lora.checkpoint import Factors, LoraCheckpoint, read_checkpoint
 from intrinsic.lora.config import LoraConfig, read_config
 from intrinsic.lora.dare import dare, dare_ties
 from intrinsic.lora.delta import delta, dora_stretch, mixed_weight
+from intrinsic.lora.digest import Digest
 from intrinsic.lora.exact import exact
 from intrinsic.lora.merge import MERGE_METHODS, merge_method
 from intrinsic.lora.merge_options import MergeMethod, MergeOptions
@@ -15,6 +16,7 @@ from intrinsic.lora.svd import svd
 from intrinsic.lora.ties import ties
 
 __all__ = [
+    "Digest",
     "Factors",
     "LoraCheckpoint",
     "LoraConfig",

@@ -10,9 +10,10 @@ import torch
 
 from intrinsic.errors import CheckpointError, UnsupportedAdapterError
 from intrinsic.lora.config import CONFIG_NAME, LoraConfig, parse_config
-from intrinsic.lora.digest import hash_beside
+from intrinsic.lora.digest import Digest
 from intrinsic.lora.files import read_config_bytes, read_weights_bytes, tensors_of
-from intrinsic.lora.tensors import Parts, place
+from intrinsic.lora.safetensors_bytes import all_in_one
+from intrinsic.lora.tensors import Parts, are_finite, place
 from intrinsic.lora.wording import named
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -49,15 +50,20 @@ class LoraCheckpoint:
     """The factors of every module by the module's name in the model, with the config.
 
     `base_copies` are base weights that PEFT stored along, by module, as it does where an embedding
-    or the head is a target. `digest` is the SHA-256 of both files' bytes, in hex.
+    or the head is a target.
     """
 
     path: Path
     config: LoraConfig
     factors: Mapping[str, Factors]
-    digest: str
+    content: Digest
     bytes_used: int
     base_copies: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of both files' bytes, in hex; found at the first time of asking."""
+        return self.content.hexdigest()
 
 
 def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
@@ -72,9 +78,8 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     config = parse_config(settings, folder / CONFIG_NAME)
     path = folder / WEIGHTS_NAME
     data = read_weights_bytes(path)
-    digest = hash_beside([settings, data])
     tensors = tensors_of(data, path)
-    modules = place(tensors, path)
+    modules = place(tensors, path, finite=are_finite(all_in_one(data, tensors)))
     return LoraCheckpoint(
         path=folder,
         config=config,
@@ -83,7 +88,7 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
             for module, parts in modules.items()
             if parts.keys() != {"base"}
         },
-        digest=digest.result(),
+        content=Digest([settings, data]),
         bytes_used=sum(t.numel() * t.element_size() for t in tensors.values()),
         base_copies={
             module: parts["base"][1] for module, parts in modules.items() if "base" in parts

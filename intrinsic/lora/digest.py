@@ -1,31 +1,28 @@
-"""SHA-256 of bytes; that of many is found in a thread while the caller goes on."""
+"""SHA-256 of bytes that were read, found when somebody asks for it."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 
-_FEW_BYTES = 2**18
-"""So many are hashed sooner than a thread starts."""
+from intrinsic.lora.safetensors_bytes import Bytes
 
 
-def hash_beside(parts: Sequence[bytes]) -> Future[str]:
-    """Start hashing the parts, one after the other; the result is the digest in hex."""
-    digest: Future[str] = Future()
-    if sum(map(len, parts)) <= _FEW_BYTES:
-        _hash(parts, digest)
-    else:
-        threading.Thread(target=_hash, args=(parts, digest), name="intrinsic-digest").start()
-    return digest
+class Digest:
+    """The digest of some bytes, which are let go of once it is known. Thread-safe."""
 
+    def __init__(self, parts: Sequence[bytes | Bytes]) -> None:
+        self._parts: Sequence[bytes | Bytes] = parts
+        self._lock = threading.Lock()
+        self._hex = ""
 
-def _hash(parts: Sequence[bytes], digest: Future[str]) -> None:
-    try:
-        found = hashlib.sha256()
-        for part in parts:
-            found.update(part)
-        digest.set_result(found.hexdigest())
-    except BaseException as error:
-        digest.set_exception(error)
+    def hexdigest(self) -> str:
+        """SHA-256 of the parts one after the other, in hex."""
+        with self._lock:
+            if not self._hex:
+                found = hashlib.sha256()
+                for part in self._parts:
+                    found.update(memoryview(part))  # type: ignore[arg-type]
+                self._hex, self._parts = found.hexdigest(), ()
+            return self._hex

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
 import safetensors
-import safetensors.torch
 import torch
 
 from intrinsic.errors import CheckpointError
+from intrinsic.lora.safetensors_bytes import Bytes, tensors_in
 
 _MAX_CONFIG_BYTES = 2**22
 
@@ -31,7 +33,7 @@ def read_config_bytes(path: Path) -> bytes:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
 
 
-def read_weights_bytes(path: Path) -> bytes:
+def read_weights_bytes(path: Path) -> Bytes:
     """The bytes of a safetensors file, once its header and its size were found to agree.
 
     So a file that only claims to be large is never read. Raises `CheckpointError`.
@@ -40,7 +42,7 @@ def read_weights_bytes(path: Path) -> bytes:
         _check_regular(path)
         with safetensors.safe_open(path, framework="pt"):
             pass
-        return path.read_bytes()
+        return _read(path)
     except FileNotFoundError:
         pickled = path.with_suffix(".bin")
         why = (
@@ -55,14 +57,26 @@ def read_weights_bytes(path: Path) -> bytes:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
 
 
-def tensors_of(data: bytes, path: Path) -> dict[str, torch.Tensor]:
-    """The tensors in the bytes of the safetensors file `path`; raises `CheckpointError`."""
+def tensors_of(data: Bytes, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in the bytes of the safetensors file `path`, as views of them.
+
+    Raises `CheckpointError`.
+    """
     try:
-        tensors: dict[str, torch.Tensor] = safetensors.torch.load(data)
+        return tensors_in(data)
     # torch refuses shapes beyond its integers with a TypeError or a RuntimeError of many lines.
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise _unsound(path, error) from None
-    return tensors
+
+
+def _read(path: Path) -> Bytes:
+    """All bytes of a file; numpy asks for large pages, which `Path.read_bytes` does without."""
+    with path.open("rb", buffering=0) as file:
+        data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+        rest = memoryview(data)  # type: ignore[arg-type]
+        while rest and (count := file.readinto(rest)):
+            rest = rest[count:]
+    return data[: len(data) - len(rest)]
 
 
 def _check_regular(path: Path) -> None:

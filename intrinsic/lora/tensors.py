@@ -37,8 +37,10 @@ Parts = dict[str, tuple[str, torch.Tensor]]
 `magnitude`, and `base`, the copy of an embedding or head that PEFT stores along."""
 
 
-def place(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, Parts]:
-    """The file's tensors by module and part.
+def place(
+    tensors: Mapping[str, torch.Tensor], path: Path, *, finite: bool = False
+) -> dict[str, Parts]:
+    """The file's tensors by module and part; `finite` says that all values are known to be.
 
     Raises `CheckpointError` naming a tensor that is no part of a LoRA, that comes twice, is no
     matrix (or vector, for a bias or magnitude) of floats, or holds NaN or infinite values.
@@ -50,6 +52,8 @@ def place(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, Parts]:
         if part in parts:
             raise CheckpointError(f"{path}: {module} has {part!r} twice")
         _check_tensor(key, part, tensor, path)
+        if not finite and not are_finite(tensor):
+            raise CheckpointError(f"{path}: tensor {named(key)} holds NaN or infinite values")
         parts[part] = (key, tensor)
     if all(parts.keys() == {"base"} for parts in modules.values()):
         raise CheckpointError(f"{path} holds no LoRA tensors")
@@ -82,7 +86,12 @@ def _check_tensor(key: str, part: str, tensor: torch.Tensor, path: Path) -> None
             f"{path}: tensor {named(key)} is {named(tuple(tensor.shape))} "
             f"{tensor.dtype}; it must be a {shape} of fp16, bf16, fp32 or fp64"
         )
+
+
+def are_finite(tensor: torch.Tensor | None) -> bool:
+    """Whether no value of a tensor of floats is NaN or infinite; False for any other."""
+    if tensor is None or tensor.dtype not in _FLOATS:
+        return False
     # A sum is finite only where all values are, and takes a tenth of the time to find.
     total = tensor.sum(dtype=_FLOATS[tensor.dtype]).item()
-    if not math.isfinite(total) and not torch.isfinite(tensor).all():
-        raise CheckpointError(f"{path}: tensor {named(key)} holds NaN or infinite values")
+    return math.isfinite(total) or bool(torch.isfinite(tensor).all())

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors
 import torch
 
 from intrinsic.errors import CheckpointError
 from intrinsic.lora import read_checkpoint
-from intrinsic.lora.digest import hash_beside
+from intrinsic.lora.digest import Digest
 from tests.tiny import llama, write_adapter, write_files
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -76,21 +77,16 @@ def test_a_file_that_is_gone_after_its_header_was_checked_is_refused(
         read_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("size", [0, 1, 2**18, 2**18 + 1, 2**20])
-def test_a_digest_is_that_of_all_bytes_and_few_take_no_thread(
-    size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started = []
-    start = threading.Thread.start
-
-    def counted(thread: threading.Thread) -> None:
-        started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", counted)
-    data = bytes(size)
-    assert hash_beside([data[:5], data[5:]]).result() == hashlib.sha256(data).hexdigest()
-    assert len(started) == (size > 2**18)
+@pytest.mark.parametrize("size", [0, 1, 2**20])
+def test_a_digest_is_that_of_all_bytes_and_lets_go_of_them(size: int) -> None:
+    data = np.arange(size, dtype=np.uint8)
+    whole = hashlib.sha256(data.tobytes()).hexdigest()
+    alive = weakref.ref(data)
+    digest = Digest([b"", data[:5], data[5:].tobytes()])
+    del data
+    assert alive() is not None
+    assert digest.hexdigest() == digest.hexdigest() == whole
+    assert alive() is None
 
 
 @pytest.mark.parametrize("name", ["model.x.lora_A.weight", "\U000e0001" * 240])

@@ -16,6 +16,7 @@ from intrinsic.errors import (
     UnsupportedAdapterError,
 )
 from intrinsic.lora import (
+    Digest,
     Factors,
     LoraCheckpoint,
     LoraConfig,
@@ -137,7 +138,7 @@ def test_layers_get_masks_of_their_own(a: LoraCheckpoint) -> None:
     module = "model.layers.0.self_attn.q_proj"
     twin = module.replace("0", "1")
     alike = LoraCheckpoint(
-        a.path, a.config, dict.fromkeys((module, twin), a.factors[module]), "", 0
+        a.path, a.config, dict.fromkeys((module, twin), a.factors[module]), Digest([]), 0
     )
     merged = merge_checkpoints([(alike, 1.0)], "dare", options=MergeOptions(rank=64))
     assert not torch.allclose(delta(merged.factors[module]), delta(merged.factors[twin]))
@@ -188,7 +189,9 @@ def test_adapters_of_different_models_are_refused(tmp_path: Path, a: LoraCheckpo
     merge_checkpoints([(one, 1.0), (two, 0.0), (a, 1.0)])
     module = "model.layers.0.self_attn.q_proj"
     narrow = Factors(torch.zeros(1, 8), torch.zeros(32, 1), 1.0)
-    other = LoraCheckpoint(tmp_path / "narrow", LoraConfig(r=1, alpha=1), {module: narrow}, "", 0)
+    other = LoraCheckpoint(
+        tmp_path / "narrow", LoraConfig(r=1, alpha=1), {module: narrow}, Digest([]), 0
+    )
     with pytest.raises(IncompatibleAdapterError, match=r"q_proj is \(32, 32\) in .*\(32, 8\) in"):
         merge_checkpoints([(a, 1.0), (other, 1.0)])
 
@@ -197,7 +200,7 @@ def test_what_no_product_of_factors_can_store_is_refused(a: LoraCheckpoint) -> N
     """Trap 6: DoRA and the like."""
     plain = a.factors["model.layers.0.self_attn.q_proj"]
     dora = Factors(plain.A, plain.B, 1.0, magnitude=torch.ones(32))
-    held = LoraCheckpoint(a.path, a.config, {"layer": dora}, "", 0)
+    held = LoraCheckpoint(a.path, a.config, {"layer": dora}, Digest([]), 0)
     with pytest.raises(UnsupportedAdapterError, match="changes layer by more than s B A"):
         merge_checkpoints([(a, 1.0), (held, 1.0)])
     merge_checkpoints([(a, 1.0), (held, 0.0)])

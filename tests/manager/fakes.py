@@ -58,7 +58,7 @@ class FakeBackend:
         self.loaded.append(adapter_name)
         self.most_loaded = max(self.most_loaded, len(self.loaded))
         self.calls.append(("load", adapter_name))
-        return AdapterInfo(adapter_name, self.bytes_each, 2, "digest", 0.5)
+        return AdapterInfo(adapter_name, self.bytes_each, 2, 0.5)
 
     async def unload_lora_adapter(self, adapter_name: str) -> None:
         if adapter_name in self.stuck or any(adapter_name in m.adapters for m in self.running):
