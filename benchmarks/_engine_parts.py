@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -164,7 +165,7 @@ def mixed_batch(rivals: Rivals, rounds: int) -> dict[str, Any]:
         )
         hold = rivals.engine.hold
         with hold(singles) as held_singles, hold(pairs) as held_pairs:
-            works = {
+            works: dict[str, Callable[[], object]] = {
                 f"batch_{name}_bare": forward_pass(rivals.bare, ROWS, tokens),
                 f"batch_{name}_peft": partial(theirs, adapter_names=names),
                 f"batch_{name}_ours": within(held_singles, own),

@@ -204,6 +204,10 @@ class ModelBackend(Protocol):
         """Write a mixture into the weights, by the exact sum or another method of merging."""
         ...
 
+    async def break_even_tokens(self, mixture: Mixture) -> float:
+        """After so many tokens a merge of the mixture, which is loaded, has paid for itself."""
+        ...
+
     async def restore(self) -> None:
         """Copy the pristine weights back."""
         ...

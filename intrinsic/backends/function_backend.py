@@ -92,6 +92,10 @@ class FunctionBackend:
         """Raises `CapabilityError`."""
         self._refuse("merge a mixture")
 
+    async def break_even_tokens(self, mixture: Mixture) -> float:
+        """Raises `CapabilityError`."""
+        self._refuse("merge a mixture")
+
     async def restore(self) -> None:
         """There is nothing to restore."""
 

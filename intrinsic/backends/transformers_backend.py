@@ -161,6 +161,10 @@ class TransformersBackend:
         """Write a mixture into the weights; see `LoraEngine.merge`."""
         await run_to_end(self.engine.merge, mixture, method or exact)
 
+    async def break_even_tokens(self, mixture: Mixture) -> float:
+        """After so many tokens a merge has paid for itself; see `LoraEngine.break_even`."""
+        return (await run_to_end(self.engine.break_even, mixture)).tokens
+
     async def restore(self) -> None:
         """Copy the pristine weights back; see `LoraEngine.restore`."""
         await run_to_end(self.engine.restore)

@@ -12,6 +12,7 @@ from typing import get_args
 from torch import nn
 
 from intrinsic.engine.active import Active, Held
+from intrinsic.engine.break_even import BreakEven, measure
 from intrinsic.engine.fingerprint import fingerprint
 from intrinsic.engine.fitting import Fitting
 from intrinsic.engine.merged import MergedMode, Terms, refuse_shared
@@ -19,7 +20,6 @@ from intrinsic.engine.ordinary import full_precision, ordinary
 from intrinsic.engine.prepared import Prepared, prepare
 from intrinsic.engine.pristine import Place
 from intrinsic.engine.sidecar import SideCar
-from intrinsic.engine.target import Target
 from intrinsic.errors import (
     AdapterExistsError,
     AdapterInUseError,
@@ -199,9 +199,20 @@ class LoraEngine:
         with self._changing, self._lock:
             self._check_idle("merge")
             self._check_loaded(mixture.adapters)
-            layers = self._terms(mixture)
+            layers = [(sidecar.target, terms) for sidecar, terms in self._terms(mixture)]
             refuse_shared(self.model, layers)
             self._merged.merge(mixture, layers, method)
+
+    def break_even(self, mixture: Mixture) -> BreakEven:
+        """Measure what merging a mixture takes on this machine, and what it saves.
+
+        Takes some passes' time and the memory of one layer; nothing is changed. Raises as
+        `activate` does.
+        """
+        with self.hold(mixture) as held:
+            with self._lock:
+                layers = self._terms(mixture)
+            return measure(layers, held)
 
     def restore(self) -> None:
         """Copy the pristine weights back. Raises `AdapterInUseError` while a pass runs."""
@@ -256,13 +267,13 @@ class LoraEngine:
             if self._sidecars[name].bank.rows == 0:
                 self._sidecars.pop(name).detach()
 
-    def _terms(self, mixture: Mixture) -> list[tuple[Target, Terms]]:
+    def _terms(self, mixture: Mixture) -> list[tuple[SideCar, Terms]]:
         terms: dict[str, Terms] = {}
         for adapter, weight in mixture.entries:
             held = self._loaded[adapter]
             for name, factors in held.factors.items():
                 terms.setdefault(name, []).append((factors, weight * held.scaling))
-        return [(self._sidecars[name].target, layer_terms) for name, layer_terms in terms.items()]
+        return [(self._sidecars[name], layer_terms) for name, layer_terms in terms.items()]
 
     def _check_loaded(self, adapters: Sequence[str]) -> None:
         for adapter in adapters:

@@ -40,6 +40,19 @@ class Fusion:
         merge = partial(self._merge, method=self._merge_method(method))
         await self.gate.change(mixture or None, merge, method)
 
+    async def fuse_if_idle(self, mixture: Mixture) -> bool:
+        """Write a mixture into the weights by its exact sum, unless a request runs."""
+        merge = partial(self._merge, method=self._merge_method("exact"))
+        return await self.gate.change_if_idle(mixture, merge, "exact")
+
+    async def hold(self, mixture: Mixture) -> None:
+        """Have a mixture's adapters on the device; `release` gives them back."""
+        await self._loader.hold(mixture.adapters)
+
+    def release(self, mixture: Mixture) -> None:
+        """Give the adapters of `hold` back."""
+        self._loader.release(mixture.adapters)
+
     async def unfuse(self) -> None:
         """Copy the pristine weights back."""
         await self.gate.change(None)

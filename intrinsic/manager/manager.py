@@ -21,6 +21,7 @@ from intrinsic.manager.admission import admit
 from intrinsic.manager.fusion import Fusion
 from intrinsic.manager.lease import Heard, Lease
 from intrinsic.manager.loader import AdapterLoader
+from intrinsic.manager.modes import ModePolicy
 from intrinsic.manager.options import ManagerOptions
 from intrinsic.manager.request import What, weights_of
 from intrinsic.manager.routed import hold_what_fits, load_what_loads
@@ -65,6 +66,7 @@ class AdapterManager:
             backend, self._loader, plugins, wait_timeout_s=self.options.wait_timeout_s
         )
         self._gate = self._fusion.gate
+        self._policy = ModePolicy(self.options.mode, backend, self._fusion)
         self._scaling = ScalingRegister()
         self._active: dict[str, float] = {}
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
@@ -130,6 +132,7 @@ class AdapterManager:
                 f"backend {self.backend.name!r} cannot apply adapters; lease the base model"
             )
         mixture = self._effective(weights)
+        await self._policy.before(mixture)
         await self._gate.enter(mixture)
         try:
             skipped: tuple[Skipped, ...] = ()
@@ -137,7 +140,7 @@ class AdapterManager:
                 mixture, skipped = await hold_what_fits(self._loader, mixture)
             else:
                 await self._loader.hold(mixture.adapters)
-            lease = Lease(self.backend, mixture, self._heard(what), skipped)
+            lease = Lease(self.backend, mixture, self._heard(what, mixture), skipped)
             try:
                 yield lease
             finally:
@@ -286,12 +289,13 @@ class AdapterManager:
         while len(self._receipts) > self.options.max_receipts:
             self._receipts.popitem(last=False)
 
-    def _heard(self, what: Asked) -> Heard:
+    def _heard(self, what: Asked, mixture: Mixture) -> Heard:
         if isinstance(what, MemoryEvent):
             what = self._receipt_of(what)
         receipt = what if isinstance(what, Receipt) else Receipt(request_id="")
 
         async def heard(tokens: int, generate_ms: float) -> None:
+            self._policy.spent(mixture, tokens)
             await self._notify(
                 "on_generation", receipt=receipt, tokens=tokens, generate_ms=generate_ms
             )

@@ -65,6 +65,15 @@ class ModeGate:
                 await self._change(mixture, merge)
                 self._method = method
 
+    async def change_if_idle(self, mixture: Mixture, merge: Merge, method: object = "") -> bool:
+        """As `change`, but at once or not at all: only where no request runs."""
+        async with self._turn.taken():
+            if self.running:
+                return False
+            await self._change(mixture, merge)
+            self._method = method
+            return True
+
     def _may_run(self, mixture: Mixture) -> bool:
         return not self._changing and self.merged in (None, mixture)
 

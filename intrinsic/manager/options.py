@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from intrinsic.errors import ConfigError
+
+Mode = Literal["sidecar", "merged", "auto"]
+"""How mixtures are served: beside the weights; in the weights, one mixture at a time; or beside
+them until one mixture was asked for so long that writing it is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +20,8 @@ class ManagerOptions:
     limit in bytes); `max_host_bytes` in host memory (None: the backend's own limit, 0: off).
     `wait_timeout_s` bounds every wait for other requests to end. Of the adapters of one
     `exclusive` group at most one enters a mixture. `max_receipts` receipts are kept by request id.
-    Of a router's runners-up, `prefetch_runners_up` are prefetched. Raises `ConfigError`.
+    Of a router's runners-up, `prefetch_runners_up` are prefetched. `mode` is how mixtures are
+    served, see `ModePolicy`. Raises `ConfigError`.
     """
 
     max_loaded: int | None = None
@@ -25,6 +31,7 @@ class ManagerOptions:
     exclusive: tuple[frozenset[str], ...] = ()
     max_receipts: int = 10_000
     prefetch_runners_up: int = 2
+    mode: Mode = "sidecar"
 
     def __post_init__(self) -> None:
         for name in ("max_loaded", "max_bytes", "max_receipts"):
@@ -35,5 +42,9 @@ class ManagerOptions:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} is {value}; it must be 0 (off) or more")
+        if self.mode not in get_args(Mode):
+            raise ConfigError(
+                f"mode is {self.mode!r}; it must be one of {', '.join(get_args(Mode))}"
+            )
         if not self.wait_timeout_s > 0:
             raise ConfigError(f"wait_timeout_s is {self.wait_timeout_s}; it must be above 0")

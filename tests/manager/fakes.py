@@ -38,6 +38,7 @@ class FakeBackend:
         self.most_loaded = 0
         self.calls: list[tuple[str, object]] = []
         self.merged: Mixture | None = None
+        self.break_even = 2.0
         self.running: list[Mixture] = []
         self.gate: anyio.Event | None = None
         self.capabilities = frozenset(Capability) - {Capability.PREFETCH}
@@ -80,6 +81,11 @@ class FakeBackend:
         assert self.merged is None
         self.merged = mixture
         self.calls.append(("merge", method))
+
+    async def break_even_tokens(self, mixture: Mixture) -> float:
+        assert set(mixture.adapters) <= set(self.loaded)
+        self.calls.append(("break even", mixture))
+        return self.break_even
 
     async def restore(self) -> None:
         assert not self.running
