@@ -28,17 +28,12 @@ class Batch:
         self._holding = ExitStack()
         self._held: Held | None = None
 
-    def join(self, rows: Sequence[Row]) -> None:
-        """Add rows that have read all their ids but the last, which the next step reads."""
-        caches = [cache for row in rows if (cache := row.cache) is not None]
-        assert len(caches) == len(rows)
-        if self._cache is not None:
-            caches.insert(0, self._cache)
-        if len(caches) > 1:
-            join(caches)
-        self._cache = caches[0]
-        for row in rows:
-            row.cache = None
+    def join(self, rows: Sequence[Row], cache: DynamicCache) -> None:
+        """Add rows with their cache, which has all their ids but the last."""
+        if self._cache is None:
+            self._cache = cache
+        else:
+            join([self._cache, cache])
         self._change([*self.rows, *rows])
 
     def drop(self, rows: Collection[Row]) -> None:

@@ -21,20 +21,22 @@ class Forward:
     def __call__(
         self, ids: Sequence[Sequence[int]], read: Sequence[int], cache: DynamicCache
     ) -> torch.Tensor:
-        """Read new ids of each row, the same number for all, after the `read` ones in the cache.
+        """Read new ids of each row after the `read` ones in the cache.
 
+        Rows differ in what was read, or, where nothing was, in how many ids they have.
         Shape: ids `(rows, n)`, read `(rows,)`; the logits after the last, `(rows, vocabulary)`.
         """
         device = self.model.device
-        new = torch.tensor(ids, device=device)  # (rows, n)
-        lengths = torch.tensor(read, device=device)[:, None]  # (rows, 1)
-        width = max(read) + new.shape[1]
-        padding = max(read) - lengths
+        n = max(map(len, ids))
+        new = torch.tensor([[0] * (n - len(row)) + [*row] for row in ids], device=device)
+        known = [len(row) + before for row, before in zip(ids, read, strict=True)]
+        lengths = torch.tensor(known, device=device)[:, None]  # (rows, 1)
+        width = max(read) + n
         with torch.no_grad():
             output = self.model(
                 input_ids=new,
-                attention_mask=(torch.arange(width, device=device) >= padding).long(),
-                position_ids=lengths + torch.arange(new.shape[1], device=device),
+                attention_mask=(torch.arange(width, device=device) >= width - lengths).long(),
+                position_ids=(lengths - n + torch.arange(n, device=device)).clamp(min=0),
                 past_key_values=cache,
                 use_cache=True,
                 **self._few,

@@ -35,11 +35,17 @@ class Row:
         self._holding = ExitStack()
         self._held = self._holding.enter_context(engine.hold(job.mixture))
 
+    @property
+    def unread(self) -> int:
+        """How many ids are not in the cache."""
+        return len(self.job.prompt_ids) + len(self.decoder.new_ids) - self.read
+
     def prefill(self, forward: Forward, tokens: int) -> torch.Tensor | None:
         """Read up to so many more ids; after the last, the logits `(vocabulary,)` that follow."""
         ids = self.decoder.ids
         chunk = ids[self.read : self.read + tokens]
-        self.cache = self.cache or new_cache(forward.model)
+        if self.cache is None:
+            self.cache = new_cache(forward.model)
         with self._held.active():
             logits = forward([chunk], [self.read], self.cache)
         self.read += len(chunk)

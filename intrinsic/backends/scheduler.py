@@ -14,18 +14,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import torch
+from transformers import DynamicCache
 
 from intrinsic.backends.batch import Batch
 from intrinsic.backends.forward import Forward
 from intrinsic.backends.job import Job
+from intrinsic.backends.mixing import Mixing
+from intrinsic.backends.prompts import PromptReader
 from intrinsic.backends.row import Row
 from intrinsic.engine import LoraEngine
-from intrinsic.errors import MixtureError
-from intrinsic.mixture import BASE, Mixture
-
-PROMPT_TOKENS = 512
-"""So many prompt tokens are read between two steps, so that a long prompt holds nobody up."""
 
 
 class BatchScheduler:
@@ -51,9 +48,9 @@ class BatchScheduler:
         self._lock = threading.Lock()
         self._waiting: deque[Job] = deque()
         self._thread: threading.Thread | None = None
-        self._reading: list[Row] = []
+        self._mixing = Mixing(self._forward, engine)
+        self._reader = PromptReader(self._forward, engine, self._mixing)
         self._batches: list[Batch] = []
-        self._mixable: dict[frozenset[str], bool] = {}
 
     def submit(self, job: Job) -> None:
         """Take a job in; its `end` is called once, unless it is withdrawn."""
@@ -81,7 +78,8 @@ class BatchScheduler:
         try:
             while self._admit():
                 self._end_cancelled()
-                self._read_prompts()
+                for rows, cache in self._reader.read():
+                    self._place(rows, cache)
                 for batch in list(self._batches):
                     self._step(batch)
         except BaseException as error:
@@ -90,7 +88,7 @@ class BatchScheduler:
     def _admit(self) -> bool:
         """Let waiting jobs in; False, and the thread is to end, where there is nothing to do."""
         with self._lock:
-            room = self.max_rows - len(self._reading) - sum(len(b.rows) for b in self._batches)
+            room = self.max_rows - len(self._reader.rows) - sum(len(b.rows) for b in self._batches)
             admitted = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
             if not admitted and room == self.max_rows:
                 self._thread = None
@@ -101,70 +99,25 @@ class BatchScheduler:
             except BaseException as error:
                 job.end(error)
             else:
-                self._reading.append(row)
+                self._reader.rows.append(row)
         return True
 
     def _end_cancelled(self) -> None:
         for batch in list(self._batches):
             self._end(batch, [row for row in batch.rows if row.job.cancelled.is_set()])
-        for row in [row for row in self._reading if row.job.cancelled.is_set()]:
-            self._reading.remove(row)
+        for row in [row for row in self._reader.rows if row.job.cancelled.is_set()]:
+            self._reader.rows.remove(row)
             row.end()
 
-    def _read_prompts(self) -> None:
-        room = PROMPT_TOKENS
-        for row in list(self._reading):
-            if room <= 0:
-                return
-            before = row.read
-            try:
-                logits = row.prefill(self._forward, room)
-            except BaseException as error:
-                row.outcome = error
-                logits = None
-            room -= row.read - before
-            if logits is not None and row.take(partial(row.decoder.choose, logits)):
-                self._reading.remove(row)
-                self._place(row)
-            elif row.outcome is not None:
-                self._reading.remove(row)
-                row.end()
-
-    def _place(self, row: Row) -> None:
-        batch = next((b for b in self._batches if self._may_join(row, b)), None)
+    def _place(self, rows: Sequence[Row], cache: DynamicCache) -> None:
+        batch = next((b for b in self._batches if self._mixing.may_share([*b.rows, *rows])), None)
         if batch is None:
             batch = Batch(self._forward, self._engine)
             self._batches.append(batch)
         try:
-            batch.join([row])
+            batch.join(rows, cache)
         except BaseException:
-            self._take_apart(batch, [*(other for other in batch.rows if other is not row), row])
-
-    def _may_join(self, row: Row, batch: Batch) -> bool:
-        if row.alone or any(other.alone for other in batch.rows):
-            return False
-        mixtures = {other.mixture for other in batch.rows} | {row.mixture}
-        return len(mixtures) == 1 or self._can_mix(mixtures)
-
-    def _can_mix(self, mixtures: set[Mixture]) -> bool:
-        """Whether the model keeps rows apart in all layers of these adapters: asked of it once."""
-        used = {adapter for mixture in mixtures for adapter in mixture.adapters}
-        layers = frozenset(
-            layer for held in self._engine.loaded if held.id in used for layer in held.layers
-        )
-        if layers not in self._mixable:
-            probe = [Mixture.of(dict.fromkeys(used, 1.0)), BASE]
-            self._mixable[layers] = self._try(probe)
-        return self._mixable[layers]
-
-    def _try(self, mixtures: Sequence[Mixture]) -> bool:
-        ids = torch.zeros(len(mixtures), 3, dtype=torch.long, device=self._forward.model.device)
-        try:
-            with self._engine.activate(mixtures), torch.no_grad():
-                self._forward.model(input_ids=ids, use_cache=False)
-        except MixtureError:
-            return False
-        return True
+            self._take_apart(batch, [*(row for row in batch.rows if row not in rows), *rows])
 
     def _step(self, batch: Batch) -> None:
         try:
@@ -200,7 +153,7 @@ class BatchScheduler:
         """Give up a batch that may be half changed; its rows go on alone, from their ids."""
         for row in rows:
             row.rewind()
-        self._reading += rows
+        self._reader.rows += rows
         batch.drop(batch.rows)
         self._batches.remove(batch)
 
@@ -209,10 +162,10 @@ class BatchScheduler:
         with self._lock:
             waiting, self._thread = list(self._waiting), None
             self._waiting.clear()
-        rows = [*self._reading, *(row for batch in self._batches for row in batch.rows)]
+        rows = [*self._reader.rows, *(row for batch in self._batches for row in batch.rows)]
         for batch in self._batches:
             batch.close()
-        self._reading, self._batches = [], []
+        self._reader.rows, self._batches = [], []
         for row in rows:
             row.outcome = error
             row.end()

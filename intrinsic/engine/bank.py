@@ -83,7 +83,7 @@ class FactorBank:
             self._grow(max(start + prepared.rank, self.rows + self.rows // 2))
         rows = slice(start, start + prepared.rank)
         A, B = self.A[rows], self.B[rows]
-        A.copy_(prepared.A)
+        A.copy_(prepared.A, non_blocking=True)
         _copy_turned(B, prepared.B)
         self._views[adapter] = BankView(A, B, start, prepared.scale, prepared.bias, prepared.gain)
 
@@ -122,4 +122,4 @@ def _copy_turned(into: torch.Tensor, B: torch.Tensor) -> None:
     if into.device == B.device:
         torch.mul(B.T, 1, out=into)  # sooner than copy_ where rows become columns
     else:
-        into.copy_(B.T)
+        into.copy_(B.to(into.device, non_blocking=True).T)

@@ -85,7 +85,8 @@ def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
     found.sort(key=lambda pair: pair[0].start)
 
     def tall(weights: tuple[float, ...]) -> torch.Tensor:
-        return torch.tensor(weights, dtype=bank.A.dtype, device=bank.A.device)[:, None, None]
+        made = torch.tensor(weights, dtype=bank.A.dtype)[:, None, None]
+        return made.to(bank.A.device, non_blocking=True)
 
     runs = tuple(_rows_run(bank, active, run) for run in _runs(found, gap=_GAP))
     return RowsPlan(runs, *_extras(found, tall))
@@ -137,7 +138,8 @@ def _weights(
             for row, weight in zip(made, weights, strict=True):
                 row[at : at + rank] = [weight * scale] * rank
         with ordinary():
-            tensor = torch.tensor(made, dtype=B.dtype, device=B.device)
+            # A blocking copy to a GPU would wait for all that runs on it.
+            tensor = torch.tensor(made, dtype=B.dtype).to(B.device, non_blocking=True)
             found = active.plans[key] = (tensor, tensor == 0)
     return found
 

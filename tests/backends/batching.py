@@ -24,31 +24,38 @@ BOTH = Mixture.of({"a": 0.4, "b": 0.8})
 
 
 class Passes:
-    """Counts the rows of each pass. The first one waits until so many requests have come."""
+    """Counts the rows of each pass; the first so many requests are handed in all at once."""
 
     def __init__(self, backend: TransformersBackend, requests: int = 1) -> None:
         self.rows: list[int] = []
         self.widths: list[int] = []
+        self.width = 0
         self.before: Callable[[int], None] = lambda rows: None
-        self._all_here = threading.Semaphore(0)
-        self._requests = requests
+        self._arrivals = threading.Semaphore(0)
+        self._early: list[Job] = []
+        self._missing = requests
+        self._runner: Any = backend._runner
         self._submit = backend._runner.submit
         self._forward = backend.model.forward
         backend.model.forward = self
-        backend._runner.submit = self.submit  # type: ignore[method-assign]
+        self._runner.submit = self.submit
 
     def submit(self, job: Job) -> None:
+        self._missing -= 1
+        if self._missing > 0:
+            self._early.append(job)
+            return
+        self._runner._waiting.extend(self._early)
+        self._early.clear()
         self._submit(job)
-        self._all_here.release()
+        self._arrivals.release()
 
-    def wait_for(self, requests: int) -> None:
-        for _ in range(requests):
-            assert self._all_here.acquire(timeout=10), "the others never came"
+    def wait_for_an_arrival(self) -> None:
+        assert self._arrivals.acquire(timeout=10), "nobody came"
 
     def __call__(self, **kwargs: Any) -> Any:
         rows, width = kwargs["input_ids"].shape
-        if not self.rows:
-            self.wait_for(self._requests)
+        self.width = width
         self.before(rows)
         self.rows.append(rows)
         self.widths.append(width)
@@ -96,4 +103,4 @@ async def together(backend: TransformersBackend, asked: Sequence[Asked]) -> dict
 def idle(backend: TransformersBackend) -> bool:
     runner = backend._runner
     assert isinstance(runner, BatchScheduler)
-    return not (runner._batches or runner._reading or runner._waiting)
+    return not (runner._batches or runner._reader.rows or runner._waiting)

@@ -12,8 +12,8 @@ from transformers import LogitsProcessor
 
 from intrinsic.backends import Generation, GenerationOptions
 from intrinsic.backends.decoder import Decoder
+from intrinsic.backends.prompts import PromptReader
 from intrinsic.backends.row import Row
-from intrinsic.backends.scheduler import BatchScheduler
 from intrinsic.mixture import Mixture
 from tests.backends.batching import BOTH, A, B, Passes, backend_of, by_hand, idle, together
 from tests.bus.backends import both_backends
@@ -52,9 +52,16 @@ async def test_an_error_in_choosing_is_one_rows_own(
     await backend.unload_lora_adapter("b")
 
 
+# What each pass is, by its rows and the tokens of a row.
+STEP, PROMPTS, ASKING = (3, 1), (3, 5), (2, 3)
+
+
 @pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("where", [STEP, PROMPTS, ASKING])
 @both_backends
-async def test_a_step_that_fails_is_taken_again_row_by_row(tmp_path: Path, lasting: bool) -> None:
+async def test_a_pass_that_fails_is_taken_again_row_by_row(
+    tmp_path: Path, where: tuple[int, int], lasting: bool
+) -> None:
     """As where memory runs out: what can go on alone does."""
     backend = await backend_of(tmp_path)
     asked = [(f"row {n}", m, GenerationOptions(12)) for n, m in enumerate([A, B, BOTH])]
@@ -63,37 +70,42 @@ async def test_a_step_that_fails_is_taken_again_row_by_row(tmp_path: Path, lasti
     failed: list[int] = []
 
     def fail(rows: int) -> None:
-        if rows == 3 and (lasting or not failed):
+        if (rows, passes.width) == where and (lasting or not failed):
             failed.append(rows)
-            raise torch.OutOfMemoryError("no room for three")
+            raise torch.OutOfMemoryError("no room for so many")
 
     passes.before = fail
     found = await together(backend, asked)
     for number, ids in enumerate(expected):
         assert found[number].text == backend.tokenizer.decode(ids, skip_special_tokens=True)
-    assert failed == [3]
+    assert failed
     assert idle(backend)
 
 
-@pytest.mark.parametrize("where", ["join", "keep"])
+@pytest.mark.parametrize("where", ["batch.join", "batch.keep", "prompts.keep"])
 @both_backends
 async def test_a_cache_that_cannot_change_is_given_up_for_new_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from intrinsic.backends import batch as batching
-
     backend = await backend_of(tmp_path)
-    asked = [(f"row {n}", m, GenerationOptions(6 + 3 * n)) for n, m in enumerate([A, B, BOTH])]
+    lengths = [6, 1, 9, 12]
+    asked = [
+        ("x" * 9 * (n + 1), [A, B, BOTH][n % 3], GenerationOptions(m))
+        for n, m in enumerate(lengths)
+    ]
     expected = [by_hand(backend, p, m, options.max_new_tokens) for p, m, options in asked]
-    Passes(backend, 3)
+    Passes(backend, 4)
+    calls: list[str] = []
 
     def fail(*_: object) -> None:
+        calls.append(where)
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(batching, where, fail)
+    monkeypatch.setattr(f"intrinsic.backends.{where}", fail)
     found = await together(backend, asked)
     for number, ids in enumerate(expected):
         assert found[number].text == backend.tokenizer.decode(ids, skip_special_tokens=True)
+    assert calls
     assert idle(backend)
     assert backend.engine._running == 0
 
@@ -104,11 +116,11 @@ async def test_an_error_nobody_foresaw_ends_everything_and_the_next_request_goes
 ) -> None:
     backend = await backend_of(tmp_path)
 
-    def broken(self: BatchScheduler) -> None:
+    def broken(self: PromptReader) -> None:
         raise ArithmeticError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(BatchScheduler, "_read_prompts", broken)
+        patch.setattr(PromptReader, "read", broken)
         for _ in range(2):
             with pytest.raises(ArithmeticError):
                 await backend.generate("hello", mixture=A)

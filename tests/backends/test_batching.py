@@ -15,8 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from intrinsic.backends import Generation, GenerationOptions
-from intrinsic.backends import scheduler as scheduling
+from intrinsic.backends import Generation, GenerationOptions, prompts
 from intrinsic.backends.alone import AloneRunner
 from intrinsic.backends.scheduler import BatchScheduler
 from intrinsic.backends.transformers_backend import TransformersBackend
@@ -76,7 +75,12 @@ async def test_rows_join_between_steps_and_leave_without_touching_the_others(
     long = by_hand(backend, "a long answer", A, 40)
     short = by_hand(backend, "hi", B, 4)
     passes = Passes(backend)
-    passes.before = lambda rows: passes.wait_for(1 if len(passes.rows) == 5 else 0)
+
+    def before(rows: int) -> None:
+        if len(passes.rows) in (0, 5):
+            passes.wait_for_an_arrival()
+
+    passes.before = before
     pieces: list[str] = []
     found: list[Generation] = []
 
@@ -215,10 +219,25 @@ async def test_each_row_decodes_in_its_own_way(tmp_path: Path) -> None:
 
 
 @both_backends
+async def test_prompts_of_like_length_are_read_together(tmp_path: Path) -> None:
+    backend = await backend_of(tmp_path)
+    prompts_ = ["first", *("x" * n for n in (20, 21, 22, 24, 60, 3))]
+    asked = [(p, [A, B, BOTH, BASE][n % 4], GenerationOptions(3)) for n, p in enumerate(prompts_)]
+    expected = [by_hand(backend, p, m, 3) for p, m, _ in asked]
+    passes = Passes(backend, len(asked))
+    found = await together(backend, asked)
+    for number, ids in enumerate(expected):
+        assert found[number].text == backend.tokenizer.decode(ids, skip_special_tokens=True)
+    reads = [(r, w) for r, w in zip(passes.rows, passes.widths, strict=True) if w > 3]
+    assert (4, 24) in reads
+    assert (1, 60) in reads
+
+
+@both_backends
 async def test_a_long_prompt_is_read_in_parts_and_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "PROMPT_TOKENS", 8)
+    monkeypatch.setattr(prompts, "PROMPT_TOKENS", 8)
     backend = await backend_of(tmp_path)
     asked = [
         ("go", A, GenerationOptions(10)),

@@ -10,7 +10,7 @@ import torch
 from intrinsic.engine import LoraEngine
 from intrinsic.lora import read_checkpoint
 from intrinsic.mixture import BASE, Mixture
-from tests.tiny import llama, tokens, write_adapter
+from tests.tiny import llama, tokenizer, tokens, write_adapter
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -41,3 +41,54 @@ def test_mixtures_on_the_gpu_equal_those_on_the_cpu_and_leave_no_trace(
     tolerance = 1e-3 if dtype == torch.float32 else 0.1
     for cpu, cuda in zip(found["cpu"], found["cuda"], strict=True):
         torch.testing.assert_close(cuda, cpu, atol=tolerance, rtol=tolerance)
+
+
+def test_switching_waits_for_nothing_on_the_gpu(tmp_path: Path) -> None:
+    model = llama().to("cuda")
+    engine = LoraEngine(model)
+    for seed, name in enumerate("ab"):
+        engine.load(read_checkpoint(write_adapter(tmp_path / name, model, seed=seed)), name)
+    ids = tokens().to("cuda")
+    with torch.no_grad(), engine.activate(Mixture.of({"a": 0.1})):
+        model(ids)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.no_grad():
+            for weight in (0.3, 0.7):
+                with engine.activate(Mixture.of({"a": weight, "b": 1.0})):
+                    model(ids)
+                with engine.activate([Mixture.of({"a": weight}), BASE]):
+                    model(ids)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_requests_under_different_mixtures_share_a_batch_on_the_gpu(tmp_path: Path) -> None:
+    import anyio
+
+    from intrinsic.backends import GenerationOptions
+    from intrinsic.backends.transformers_backend import TransformersBackend
+
+    mixtures = [Mixture.of({"a": 1.0}), Mixture.of({"b": -0.5}), BASE]
+    found: dict[str, dict[int, str]] = {}
+
+    async def main(device: str) -> None:
+        backend = TransformersBackend(llama().to(device), tokenizer())
+        for seed, name in enumerate("ab"):
+            path = write_adapter(tmp_path / f"{device}{name}", backend.model, seed=seed)
+            await backend.load_lora_adapter(str(path), name)
+        texts = found[device] = {}
+
+        async def ask(number: int) -> None:
+            generation = await backend.generate(
+                "hello", mixture=mixtures[number], options=GenerationOptions(max_new_tokens=12)
+            )
+            texts[number] = generation.text
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(len(mixtures)):
+                tasks.start_soon(ask, number)
+
+    for device in ("cpu", "cuda"):
+        anyio.run(main, device)
+    assert found["cpu"] == found["cuda"]
