@@ -38,7 +38,7 @@ class Passes:
         self._submit = backend._runner.submit
         self._forward = backend.model.forward
         backend.model.forward = self
-        self._runner.submit = self.submit
+        vars(backend._runner)["submit"] = self.submit
 
     def submit(self, job: Job) -> None:
         self._missing -= 1
