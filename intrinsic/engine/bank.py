@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from intrinsic.engine.layout import Layout, Place
 from intrinsic.engine.prepared import Prepared
 
 
@@ -51,6 +52,8 @@ class FactorBank:
         self.B = torch.empty(0, out_features, dtype=dtype, device=device)  # (R, out)
         self._views: dict[str, BankView] = {}
         self._parts: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self.has_extras = False
+        self.layout = Layout((), dtype, device)
 
     @property
     def rows(self) -> int:
@@ -86,6 +89,7 @@ class FactorBank:
         A.copy_(prepared.A, non_blocking=True)
         _copy_turned(B, prepared.B)
         self._views[adapter] = BankView(A, B, start, prepared.scale, prepared.bias, prepared.gain)
+        self._note_layout()
 
     def remove(self, adapter: str) -> None:
         """Free an adapter's rows; one that is not here is left alone."""
@@ -96,6 +100,13 @@ class FactorBank:
                 self.B.new_empty(0, self.B.shape[1]),
             )
             self._parts = {}
+        self._note_layout()
+
+    def _note_layout(self) -> None:
+        views = sorted(self._views.items(), key=lambda pair: pair[1].start)
+        places = tuple(Place(adapter, v.start, v.rank, v.scale) for adapter, v in views)
+        self.has_extras = any(v.bias is not None or v.gain is not None for _, v in views)
+        self.layout = Layout(places, self.A.dtype, self.A.device)
 
     def _first_fit(self, rank: int) -> int:
         start = 0

@@ -1,4 +1,4 @@
-"""What one layer does for a mixture, worked out once per activation.
+"""What one layer does for a mixture, worked out once per activation and layout.
 
 Adapters whose rows lie beside each other in the bank are served by one pair of products, a run:
 nothing is copied, and which adapters share a run only moves the last bits of the result.
@@ -6,26 +6,35 @@ nothing is copied, and which adapters share a run only moves the last bits of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
 from intrinsic.engine.active import Active
-from intrinsic.engine.bank import BankView, FactorBank
+from intrinsic.engine.bank import FactorBank
+from intrinsic.engine.layout import Layout, Place
 from intrinsic.engine.ordinary import ordinary
 from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
 
-Found = tuple[BankView, tuple[float, ...]]
-"""An adapter's rows of the bank, and its weight in each mixture."""
+Found = tuple[Place, tuple[float, ...]]
+"""Where an adapter's rows are, and its weight in each mixture."""
 
 _GAP = 64
 """Rows of adapters that no mixture uses, and that a run rather takes along than ends at."""
 
 
-@dataclass(frozen=True, slots=True)
-class SharedRun:
+class Span(NamedTuple):
+    """A run of any layer with the same layout: the rows, and their weights times their scales."""
+
+    start: int
+    stop: int
+    weights: torch.Tensor | float
+    unused: torch.Tensor | None = None
+
+
+class SharedRun(NamedTuple):
     """Rows of the bank, `At (in, R)` and `B (R, out)`.
 
     Their weights times their scales are one number, or `(R,)`.
@@ -36,8 +45,7 @@ class SharedRun:
     weights: torch.Tensor | float
 
 
-@dataclass(frozen=True, slots=True)
-class SharedPlan:
+class SharedPlan(NamedTuple):
     """One mixture: the runs; `gain (out,)` multiplies `W x`, `bias (out,)` is added."""
 
     runs: tuple[SharedRun, ...]
@@ -45,8 +53,7 @@ class SharedPlan:
     gain: torch.Tensor | None
 
 
-@dataclass(frozen=True, slots=True)
-class RowsRun:
+class RowsRun(NamedTuple):
     """Rows of the bank, `At (in, R)` and `B (R, out)`.
 
     `weights (rows, R)` are those of each mixture, times the scales; `unused` marks the zeros.
@@ -58,8 +65,7 @@ class RowsRun:
     unused: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class RowsPlan:
+class RowsPlan(NamedTuple):
     """A mixture per row: the runs; gain and bias are `(rows, 1, out)`."""
 
     runs: tuple[RowsRun, ...]
@@ -69,99 +75,92 @@ class RowsPlan:
 
 def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPlan | None:
     """Work out how a layer serves one mixture; None where the mixture does not change it."""
-    found = [(v, (w,)) for adapter, w in mixture.entries if (v := bank.get(adapter)) is not None]
-    if not found:
+    key = (bank.layout, mixture.id)
+    spans: tuple[Span, ...] | None = active.plans.get(key)
+    if spans is None:
+        weights = {adapter: (weight,) for adapter, weight in mixture.entries}
+        spans = active.plans[key] = _spans(bank.layout, weights, gap=0, shared=True)
+    if not spans:
         return None
-    found.sort(key=lambda pair: pair[0].start)
-    runs = tuple(_shared_run(bank, active, run) for run in _runs(found, gap=0))
-    return SharedPlan(runs, *_extras(found, lambda weights: weights[0]))
+    runs = tuple(SharedRun(*bank.part(s.start, s.stop), s.weights) for s in spans)
+    if not bank.has_extras:
+        return SharedPlan(runs, None, None)
+    return SharedPlan(runs, *_extras(bank, dict(mixture.entries)))
 
 
 def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
     """Work out how a layer serves a mixture per row; None where none of them changes it."""
-    found = [(v, active.column(a)) for a in active.adapters if (v := bank.get(a)) is not None]
-    if not found:
+    spans: tuple[Span, ...] | None = active.plans.get(bank.layout)
+    if spans is None:
+        columns = {adapter: active.column(adapter) for adapter in active.adapters}
+        spans = active.plans[bank.layout] = _spans(bank.layout, columns, gap=_GAP, shared=False)
+    if not spans:
         return None
-    found.sort(key=lambda pair: pair[0].start)
+    runs = tuple(
+        RowsRun(*bank.part(s.start, s.stop), s.weights, s.unused)
+        for s in spans
+        if isinstance(s.weights, torch.Tensor) and s.unused is not None
+    )
+    if not bank.has_extras:
+        return RowsPlan(runs, None, None)
 
     def tall(weights: tuple[float, ...]) -> torch.Tensor:
         made = torch.tensor(weights, dtype=bank.A.dtype)[:, None, None]
         return made.to(bank.A.device, non_blocking=True)
 
-    runs = tuple(_rows_run(bank, active, run) for run in _runs(found, gap=_GAP))
-    return RowsPlan(runs, *_extras(found, tall))
+    columns = {adapter: active.column(adapter) for adapter in active.adapters}
+    return RowsPlan(runs, *_extras(bank, {a: tall(column) for a, column in columns.items()}))
+
+
+def _spans(
+    layout: Layout, weights: Mapping[str, tuple[float, ...]], *, gap: int, shared: bool
+) -> tuple[Span, ...]:
+    """The runs of all layers with one layout."""
+    found = [(place, weights[place.adapter]) for place in layout.places if place.adapter in weights]
+    return tuple(_span(layout, run, shared=shared) for run in _runs(found, gap=gap))
 
 
 def _runs(found: Sequence[Found], *, gap: int) -> Iterator[list[Found]]:
     """Split adapters, sorted by their rows, wherever more than `gap` rows lie between them."""
-    run = [found[0]]
-    for pair in found[1:]:
-        last = run[-1][0]
-        if pair[0].start - (last.start + last.rank) > gap:
+    run: list[Found] = []
+    for place, weights in found:
+        if run and place.start - run[-1][0].stop > gap:
             yield run
             run = []
-        run.append(pair)
-    yield run
+        run.append((place, weights))
+    if run:
+        yield run
 
 
-def _shared_run(bank: FactorBank, active: Active, run: Sequence[Found]) -> SharedRun:
-    At, B = _part(bank, run)
-    numbers = {weights[0] * view.scale for view, weights in run}
-    if len(numbers) == 1:
-        return SharedRun(At, B, numbers.pop())
-    weights, _ = _weights(active, run, B)
-    return SharedRun(At, B, weights[0])
-
-
-def _rows_run(bank: FactorBank, active: Active, run: Sequence[Found]) -> RowsRun:
-    At, B = _part(bank, run)
-    return RowsRun(At, B, *_weights(active, run, B))
-
-
-def _part(bank: FactorBank, run: Sequence[Found]) -> tuple[torch.Tensor, torch.Tensor]:
-    first, last = run[0][0], run[-1][0]
-    return bank.part(first.start, last.start + last.rank)
-
-
-def _weights(
-    active: Active, run: Sequence[Found], B: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights `(mixtures, R)` and where they are zero; layers with the same layout share them."""
-    start = run[0][0].start
-    layout = tuple((view.start - start, view.rank, view.scale, weights) for view, weights in run)
-    key = (layout, B.dtype, B.device)
-    found: tuple[torch.Tensor, torch.Tensor] | None = active.plans.get(key)
-    if found is None:
-        _check_weights(run, B.dtype)
-        made = [[0.0] * B.shape[0] for _ in run[0][1]]
-        for at, rank, scale, weights in layout:
-            for row, weight in zip(made, weights, strict=True):
-                row[at : at + rank] = [weight * scale] * rank
-        with ordinary():
-            # A blocking copy to a GPU would wait for all that runs on it.
-            tensor = torch.tensor(made, dtype=B.dtype).to(B.device, non_blocking=True)
-            found = active.plans[key] = (tensor, tensor == 0)
-    return found
-
-
-def _check_weights(run: Sequence[Found], dtype: torch.dtype) -> None:
-    largest = max(abs(weight * view.scale) for view, weights in run for weight in weights)
-    if not largest <= torch.finfo(dtype).max:
+def _span(layout: Layout, run: Sequence[Found], *, shared: bool) -> Span:
+    start, stop = run[0][0].start, run[-1][0].stop
+    numbers = {weight * place.scale for place, weights in run for weight in weights}
+    if shared and len(numbers) == 1:
+        return Span(start, stop, numbers.pop())
+    largest = max(map(abs, numbers))
+    if not largest <= torch.finfo(layout.dtype).max:
         raise MixtureError(
-            f"a weight times its adapter's scale is {largest:g}, too large for {dtype}; lower the "
-            "weight"
+            f"a weight times its adapter's scale is {largest:g}, too large for {layout.dtype}; "
+            "lower the weight"
         )
+    made = [[0.0] * (stop - start) for _ in run[0][1]]
+    for place, weights in run:
+        for row, weight in zip(made, weights, strict=True):
+            row[place.start - start : place.stop - start] = [weight * place.scale] * place.rank
+    with ordinary():
+        # A blocking copy to a GPU would wait for all that runs on it.
+        tensor = torch.tensor(made, dtype=layout.dtype).to(layout.device, non_blocking=True)
+        return Span(start, stop, tensor[0]) if shared else Span(start, stop, tensor, tensor == 0)
 
 
 def _extras(
-    found: Sequence[Found], weight_of: Callable[[tuple[float, ...]], torch.Tensor | float]
+    bank: FactorBank, weights: Mapping[str, torch.Tensor | float]
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """The mixtures' bias and gain, where any adapter has one."""
-    if all(view.bias is None and view.gain is None for view, _ in found):
-        return None, None
+    found = [(view, w) for adapter, w in weights.items() if (view := bank.get(adapter)) is not None]
     with ordinary():
-        biases = [v.bias * weight_of(weights) for v, weights in found if v.bias is not None]
-        gains = [v.gain * weight_of(weights) for v, weights in found if v.gain is not None]
+        biases = [view.bias * weight for view, weight in found if view.bias is not None]
+        gains = [view.gain * weight for view, weight in found if view.gain is not None]
         return _sum(biases), _sum(gains)
 
 

@@ -88,10 +88,10 @@ async def test_a_cache_that_cannot_change_is_given_up_for_new_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     backend = await backend_of(tmp_path)
-    lengths = [6, 1, 9, 12]
+    sizes = [(9, 1), (10, 9), (30, 6), (31, 12)]  # two pairs of like length; one ends at once
     asked = [
-        ("x" * 9 * (n + 1), [A, B, BOTH][n % 3], GenerationOptions(m))
-        for n, m in enumerate(lengths)
+        ("x" * size, [A, B, BOTH][n % 3], GenerationOptions(tokens))
+        for n, (size, tokens) in enumerate(sizes)
     ]
     expected = [by_hand(backend, p, m, options.max_new_tokens) for p, m, options in asked]
     Passes(backend, 4)
