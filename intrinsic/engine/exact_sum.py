@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from intrinsic.lora import Factors
+from intrinsic.lora.tensors import peak_of
 
 Terms = Sequence[tuple[Factors, float]]
 """An adapter's factors of one layer, and its weight in the mixture."""
@@ -44,9 +45,5 @@ def may_overflow(peak: float, terms: Terms, dtype: torch.dtype) -> bool:
 
     By `|Σ w s B A| <= Σ |w s| r max|B| max|A|`; it says yes too often rather than too seldom.
     """
-    change = sum(abs(w * f.scale) * f.rank * _peak(f.A) * _peak(f.B) for f, w in terms)
+    change = sum(abs(w * f.scale) * f.rank * peak_of(f.A) * peak_of(f.B) for f, w in terms)
     return not peak + change <= torch.finfo(dtype).max
-
-
-def _peak(tensor: torch.Tensor) -> float:
-    return float(tensor.abs().max()) if tensor.numel() else 0.0

@@ -39,7 +39,8 @@ class Fitting:
             except IncompatibleAdapterError as error:
                 problems.append(str(error))
                 continue
-            if misfit := sidecar.outdated() or sidecar.target.misfit(factors):
+            misfit = sidecar.outdated() or sidecar.target.misfit(factors, checkpoint.peak)
+            if misfit:
                 problems.append(misfit)
             fitting[name] = sidecar
         if problems:

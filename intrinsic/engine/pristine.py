@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from intrinsic.lora.tensors import peak_of
+
 Place = Literal["device", "host"]
 """Where the copies lie: beside the weights, or in host memory, from where they return slower."""
 
@@ -54,7 +56,7 @@ class PristineCopies:
             device = parameter.device if self.place == "device" else torch.device("cpu")
             values = torch.empty_like(parameter, device=device, requires_grad=False)
             values.copy_(parameter.detach())
-            copy = self._copies[parameter] = _Copy(values, _peak(parameter.detach()))
+            copy = self._copies[parameter] = _Copy(values, peak_of(parameter.detach()))
         return copy.peak
 
     def restore(self, keep: Collection[nn.Parameter] = ()) -> None:
@@ -70,11 +72,3 @@ def write(parameter: nn.Parameter, values: torch.Tensor) -> None:
     """Copy values into a parameter, in whatever mode of torch it was made."""
     with torch.inference_mode(parameter.is_inference()), torch.no_grad():
         parameter.copy_(values)
-
-
-def _peak(tensor: torch.Tensor) -> float:
-    """The largest magnitude, found in one pass."""
-    if not tensor.numel():
-        return 0.0
-    low, high = torch.aminmax(tensor)
-    return max(-float(low), float(high))

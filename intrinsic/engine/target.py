@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from intrinsic.errors import IncompatibleAdapterError
 from intrinsic.lora import Factors
 from intrinsic.lora.delta import dora_stretch
+from intrinsic.lora.tensors import peak_of
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -59,8 +60,11 @@ class Target:
         factor: Any = getattr(self.layer, "embed_scale", None)  # Gemma 3 scales its embeddings
         return hidden if factor is None else hidden * torch.as_tensor(factor).to(hidden)
 
-    def misfit(self, factors: Factors) -> str | None:
-        """Say how factors do not fit this layer, or None where they do."""
+    def misfit(self, factors: Factors, peak: float | None = None) -> str | None:
+        """Say how factors do not fit this layer, or None where they do.
+
+        No value is larger than `peak`, where that is known.
+        """
         if factors.embedding != self.is_embedding:
             kind = "an embedding" if factors.embedding else "a matrix"
             return f"{self.name} is {type(self.layer).__name__}, the adapter has factors of {kind}"
@@ -72,8 +76,10 @@ class Target:
             )
         dtype = self.weight.dtype
         limit = torch.finfo(dtype).max
+        if peak is not None and peak <= limit:
+            return None
         tensors = [t for t in (factors.A, factors.B, factors.bias) if t is not None]
-        if any(limit < torch.finfo(t.dtype).max and _peak(t) > limit for t in tensors):
+        if any(limit < torch.finfo(t.dtype).max and peak_of(t) > limit for t in tensors):
             return f"{self.name} has factors too large for {dtype}"
         return None
 
@@ -92,14 +98,6 @@ class Target:
         if not torch.isfinite(stretch).all():
             raise IncompatibleAdapterError(f"{self.name}: DoRA divides by a row of zeros")
         return stretch
-
-
-def _peak(tensor: torch.Tensor) -> float:
-    """The largest magnitude, found in one pass."""
-    if not tensor.numel():
-        return 0.0
-    low, high = torch.aminmax(tensor)
-    return max(-low.item(), high.item())
 
 
 def _parameter_of(name: str, layer: nn.Module) -> nn.Parameter:

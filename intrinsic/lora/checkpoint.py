@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from intrinsic.lora.config import CONFIG_NAME, LoraConfig, parse_config
 from intrinsic.lora.digest import Digest
 from intrinsic.lora.files import read_config_bytes, read_weights_bytes, tensors_of
 from intrinsic.lora.safetensors_bytes import all_in_one
-from intrinsic.lora.tensors import Parts, are_finite, place
+from intrinsic.lora.tensors import FLOATS, Parts, peak_of, place
 from intrinsic.lora.wording import named
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -50,7 +51,7 @@ class LoraCheckpoint:
     """The factors of every module by the module's name in the model, with the config.
 
     `base_copies` are base weights that PEFT stored along, by module, as it does where an embedding
-    or the head is a target.
+    or the head is a target. `peak` is the largest magnitude of all values, where it is known.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class LoraCheckpoint:
     content: Digest
     bytes_used: int
     base_copies: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    peak: float | None = None
 
     @property
     def digest(self) -> str:
@@ -79,7 +81,9 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     path = folder / WEIGHTS_NAME
     data = read_weights_bytes(path)
     tensors = tensors_of(data, path)
-    modules = place(tensors, path, finite=are_finite(all_in_one(data, tensors)))
+    whole = all_in_one(data, tensors)
+    peak = peak_of(whole) if whole is not None and whole.dtype in FLOATS else math.nan
+    modules = place(tensors, path, finite=math.isfinite(peak))
     return LoraCheckpoint(
         path=folder,
         config=config,
@@ -89,6 +93,7 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
             if parts.keys() != {"base"}
         },
         content=Digest([settings, data]),
+        peak=peak if math.isfinite(peak) else None,
         bytes_used=sum(t.numel() * t.element_size() for t in tensors.values()),
         base_copies={
             module: parts["base"][1] for module, parts in modules.items() if "base" in parts

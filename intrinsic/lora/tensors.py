@@ -23,13 +23,8 @@ _PLACE = re.compile(
     r"|base_layer\.(?P<base>weight)"
     r")\Z"
 )
-_FLOATS = {
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
-    torch.float32: torch.float32,
-    torch.float64: torch.float64,
-}
-"""The dtypes that a tensor may have, with the one that its values are summed in."""
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The dtypes that a tensor may have."""
 _MATRICES = ("A", "B", "embedding A", "embedding B", "base")
 
 Parts = dict[str, tuple[str, torch.Tensor]]
@@ -52,7 +47,7 @@ def place(
         if part in parts:
             raise CheckpointError(f"{path}: {module} has {part!r} twice")
         _check_tensor(key, part, tensor, path)
-        if not finite and not are_finite(tensor):
+        if not finite and not math.isfinite(peak_of(tensor)):
             raise CheckpointError(f"{path}: tensor {named(key)} holds NaN or infinite values")
         parts[part] = (key, tensor)
     if all(parts.keys() == {"base"} for parts in modules.values()):
@@ -81,17 +76,16 @@ def _place_of(key: str, path: Path) -> tuple[str, str]:
 
 def _check_tensor(key: str, part: str, tensor: torch.Tensor, path: Path) -> None:
     shape = "matrix" if part in _MATRICES else "vector"
-    if tensor.dim() != (2 if shape == "matrix" else 1) or tensor.dtype not in _FLOATS:
+    if tensor.dim() != (2 if shape == "matrix" else 1) or tensor.dtype not in FLOATS:
         raise CheckpointError(
             f"{path}: tensor {named(key)} is {named(tuple(tensor.shape))} "
             f"{tensor.dtype}; it must be a {shape} of fp16, bf16, fp32 or fp64"
         )
 
 
-def are_finite(tensor: torch.Tensor | None) -> bool:
-    """Whether no value of a tensor of floats is NaN or infinite; False for any other."""
-    if tensor is None or tensor.dtype not in _FLOATS:
-        return False
-    # A sum is finite only where all values are, and takes a tenth of the time to find.
-    total = tensor.sum(dtype=_FLOATS[tensor.dtype]).item()
-    return math.isfinite(total) or bool(torch.isfinite(tensor).all())
+def peak_of(tensor: torch.Tensor) -> float:
+    """The largest magnitude, found in one pass; NaN where there is one."""
+    if not tensor.numel():
+        return 0.0
+    low, high = torch.aminmax(tensor)
+    return max(-float(low), float(high))
