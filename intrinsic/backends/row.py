@@ -72,4 +72,9 @@ class Row:
         """Let the adapters go and tell the caller; a row without outcome was cancelled."""
         self.cache = None
         self._holding.close()
-        self.job.end(self.decoder.finish() if self.outcome is None else self.outcome)
+        if self.outcome is None:
+            try:
+                self.outcome = self.decoder.finish()
+            except BaseException as error:
+                self.outcome = error
+        self.job.end(self.outcome)

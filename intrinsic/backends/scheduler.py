@@ -159,13 +159,13 @@ class BatchScheduler:
 
     def _end_all(self, error: BaseException) -> None:
         """What must not happen did; nobody waits for ever because of it."""
-        with self._lock:
-            waiting, self._thread = list(self._waiting), None
+        with self._lock:  # the next job finds nothing of this, and a thread of its own
+            waiting, batches, rows = list(self._waiting), self._batches, self._reader.rows
             self._waiting.clear()
-        rows = [*self._reader.rows, *(row for batch in self._batches for row in batch.rows)]
-        for batch in self._batches:
+            self._batches, self._reader.rows, self._thread = [], [], None
+        for batch in batches:
+            rows += batch.rows
             batch.close()
-        self._reader.rows, self._batches = [], []
         for row in rows:
             row.outcome = error
             row.end()
