@@ -25,7 +25,7 @@ from tests.tiny import llama, write_adapter
 REQUESTS = 16
 NEW_TOKENS = 64
 KNOWN = (2, 1000)
-LOADED = (2, 40)
+LOADED = (2, 200)
 
 
 def concurrent(rivals: Rivals, rounds: int) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def concurrent(rivals: Rivals, rounds: int) -> dict[str, Any]:
 
 
 def load_flat(folder: Path, rounds: int) -> dict[str, Any]:
-    """Loading one adapter where 1,000 are known, and where 40 are loaded, over where 2 are.
+    """Loading one adapter where 1,000 are known, and where 200 are loaded, over where 2 are.
 
     On a small model, where what does not depend on the adapter's size shows most.
     """

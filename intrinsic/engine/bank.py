@@ -18,21 +18,20 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from intrinsic.engine.layout import Layout, Place
+from intrinsic.engine.layout import FreeRows, Place
 from intrinsic.engine.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)
 class BankView:
-    """One adapter's rows of a bank: `A (r, in)`, `B (r, out)`, their first row, and the scale s.
+    """One adapter's rows of a bank: `A (r, in)`, `B (r, out)`, and where they are.
 
     `bias (out,)` and `gain (out,)` are those that were prepared.
     """
 
     A: torch.Tensor
     B: torch.Tensor
-    start: int
-    scale: float
+    place: Place
     bias: torch.Tensor | None = None
     gain: torch.Tensor | None = None
 
@@ -52,8 +51,7 @@ class FactorBank:
         self.B = torch.empty(0, out_features, dtype=dtype, device=device)  # (R, out)
         self._views: dict[str, BankView] = {}
         self._parts: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
-        self.has_extras = False
-        self.layout = Layout((), dtype, device)
+        self._free = FreeRows()
 
     @property
     def rows(self) -> int:
@@ -81,40 +79,31 @@ class FactorBank:
 
     def add(self, adapter: str, prepared: Prepared) -> None:
         """Copy an adapter's factors into free rows, growing the stacks where there are none."""
-        start = self._first_fit(prepared.rank)
-        if start + prepared.rank > self.rows:
-            self._grow(max(start + prepared.rank, self.rows + self.rows // 2))
-        rows = slice(start, start + prepared.rank)
-        A, B = self.A[rows], self.B[rows]
-        A.copy_(prepared.A, non_blocking=True)
-        _copy_turned(B, prepared.B)
-        self._views[adapter] = BankView(A, B, start, prepared.scale, prepared.bias, prepared.gain)
-        self._note_layout()
+        start = self._free.take(prepared.rank)
+        try:
+            if self._free.end > self.rows:
+                self._grow(max(self._free.end, self.rows + self.rows // 2))
+            rows = slice(start, start + prepared.rank)
+            A, B = self.A[rows], self.B[rows]
+            A.copy_(prepared.A, non_blocking=True)
+            _copy_turned(B, prepared.B)
+        except BaseException:
+            self._free.give(start, prepared.rank)
+            raise
+        place = Place(adapter, start, prepared.rank, prepared.scale)
+        self._views[adapter] = BankView(A, B, place, prepared.bias, prepared.gain)
 
     def remove(self, adapter: str) -> None:
         """Free an adapter's rows; one that is not here is left alone."""
-        self._views.pop(adapter, None)
+        view = self._views.pop(adapter, None)
+        if view is not None:
+            self._free.give(view.place.start, view.rank)
         if not self._views:
             self.A, self.B = (
                 self.A.new_empty(0, self.A.shape[1]),
                 self.B.new_empty(0, self.B.shape[1]),
             )
             self._parts = {}
-        self._note_layout()
-
-    def _note_layout(self) -> None:
-        views = sorted(self._views.items(), key=lambda pair: pair[1].start)
-        places = tuple(Place(adapter, v.start, v.rank, v.scale) for adapter, v in views)
-        self.has_extras = any(v.bias is not None or v.gain is not None for _, v in views)
-        self.layout = Layout(places, self.A.dtype, self.A.device)
-
-    def _first_fit(self, rank: int) -> int:
-        start = 0
-        for view in sorted(self._views.values(), key=lambda v: v.start):
-            if view.start - start >= rank:
-                return start
-            start = view.start + view.rank
-        return start
 
     def _grow(self, rows: int) -> None:
         A = self.A.new_empty(rows, self.A.shape[1])
@@ -124,7 +113,7 @@ class FactorBank:
         self.A, self.B = A, B
         self._parts = {}
         for adapter, view in list(self._views.items()):
-            held = slice(view.start, view.start + view.rank)
+            held = slice(view.place.start, view.place.stop)
             self._views[adapter] = replace(view, A=A[held], B=B[held])
 
 

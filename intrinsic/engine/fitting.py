@@ -77,4 +77,5 @@ class Fitting:
         weight = getattr(self.modules.get(name), "weight", None)
         if not isinstance(weight, torch.Tensor):
             return False
-        return torch.equal(values.to(weight), self.merged.pristine.values(weight))
+        pristine = self.merged.pristine.values(weight)  # which may lie elsewhere than the weight
+        return torch.equal(values.to(pristine), pristine)

@@ -1,14 +1,13 @@
-"""Which rows of a bank belong to which adapter: the same for most layers of a model."""
+"""Which rows of a bank belong to which adapter, and which are free."""
 
 from __future__ import annotations
 
+from bisect import bisect, insort
 from typing import NamedTuple
-
-import torch
 
 
 class Place(NamedTuple):
-    """An adapter's rows, and the scale of its factors."""
+    """An adapter's rows, and the scale of its factors; the same in most layers of a model."""
 
     adapter: str
     start: int
@@ -21,26 +20,32 @@ class Place(NamedTuple):
         return self.start + self.rank
 
 
-class Layout:
-    """The places of a bank, by their rows; layers whose layouts are equal share what is planned."""
+class FreeRows:
+    """The rows below `end` that nobody owns, as ranges that do not touch each other."""
 
-    __slots__ = ("_hash", "device", "dtype", "places")
+    def __init__(self) -> None:
+        self.end = 0
+        self._ranges: list[tuple[int, int]] = []
 
-    def __init__(self, places: tuple[Place, ...], dtype: torch.dtype, device: torch.device) -> None:
-        self.places = places
-        self.dtype = dtype
-        self.device = device
-        self._hash = hash((places, dtype, device))
+    def take(self, rank: int) -> int:
+        """The first of so many free rows beside each other; at the end where there are none."""
+        for at, (start, stop) in enumerate(self._ranges):
+            if stop - start >= rank:
+                self._ranges[at : at + 1] = [(start + rank, stop)] if stop - start > rank else []
+                return start
+        start = self.end
+        self.end += rank
+        return start
 
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return (
-            isinstance(other, Layout)
-            and self._hash == other._hash
-            and self.places == other.places
-            and (self.dtype, self.device) == (other.dtype, other.device)
-        )
+    def give(self, start: int, rank: int) -> None:
+        """Free rows that were taken."""
+        stop = start + rank
+        at = bisect(self._ranges, (start, stop))
+        if at < len(self._ranges) and self._ranges[at][0] == stop:
+            stop = self._ranges.pop(at)[1]
+        if at and self._ranges[at - 1][1] == start:
+            start = self._ranges.pop(at - 1)[0]
+        if stop == self.end:
+            self.end = start
+        else:
+            insort(self._ranges, (start, stop))

@@ -1,4 +1,4 @@
-"""What one layer does for a mixture, worked out once per activation and layout.
+"""What one layer does for a mixture, worked out once per activation.
 
 Adapters whose rows lie beside each other in the bank are served by one pair of products, a run:
 nothing is copied, and which adapters share a run only moves the last bits of the result.
@@ -6,17 +6,19 @@ nothing is copied, and which adapters share a run only moves the last bits of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from intrinsic.engine.active import Active
-from intrinsic.engine.bank import FactorBank
-from intrinsic.engine.layout import Layout, Place
+from intrinsic.engine.bank import BankView, FactorBank
+from intrinsic.engine.layout import Place
 from intrinsic.engine.ordinary import ordinary
 from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
+
+_T = TypeVar("_T")
 
 Found = tuple[Place, tuple[float, ...]]
 """Where an adapter's rows are, and its weight in each mixture."""
@@ -26,7 +28,7 @@ _GAP = 64
 
 
 class Span(NamedTuple):
-    """A run of any layer with the same layout: the rows, and their weights times their scales."""
+    """A run of any layer where the adapters have these places; the weights times the scales."""
 
     start: int
     stop: int
@@ -75,92 +77,90 @@ class RowsPlan(NamedTuple):
 
 def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPlan | None:
     """Work out how a layer serves one mixture; None where the mixture does not change it."""
-    key = (bank.layout, mixture.id)
+    found = [(v, w) for adapter, w in mixture.entries if (v := bank.get(adapter)) is not None]
+    if not found:
+        return None
+    key = (mixture.id, bank.A.dtype, bank.A.device, *(view.place for view, _ in found))
     spans: tuple[Span, ...] | None = active.plans.get(key)
     if spans is None:
-        weights = {adapter: (weight,) for adapter, weight in mixture.entries}
-        spans = active.plans[key] = _spans(bank.layout, weights, gap=0, shared=True)
-    if not spans:
-        return None
+        places = [(view.place, (weight,)) for view, weight in found]
+        spans = active.plans[key] = _spans(places, bank.B, gap=0, shared=True)
     runs = tuple(SharedRun(*bank.part(s.start, s.stop), s.weights) for s in spans)
-    if not bank.has_extras:
-        return SharedPlan(runs, None, None)
-    return SharedPlan(runs, *_extras(bank, dict(mixture.entries)))
+    return SharedPlan(runs, *_extras(found, lambda weight: weight))
 
 
 def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
     """Work out how a layer serves a mixture per row; None where none of them changes it."""
-    spans: tuple[Span, ...] | None = active.plans.get(bank.layout)
-    if spans is None:
-        columns = {adapter: active.column(adapter) for adapter in active.adapters}
-        spans = active.plans[bank.layout] = _spans(bank.layout, columns, gap=_GAP, shared=False)
-    if not spans:
+    found = [(v, a) for a in active.adapters if (v := bank.get(a)) is not None]
+    if not found:
         return None
+    key = (bank.A.dtype, bank.A.device, *(view.place for view, _ in found))
+    spans: tuple[Span, ...] | None = active.plans.get(key)
+    if spans is None:
+        places = [(view.place, active.column(adapter)) for view, adapter in found]
+        spans = active.plans[key] = _spans(places, bank.B, gap=_GAP, shared=False)
     runs = tuple(
         RowsRun(*bank.part(s.start, s.stop), s.weights, s.unused)
         for s in spans
         if isinstance(s.weights, torch.Tensor) and s.unused is not None
     )
-    if not bank.has_extras:
-        return RowsPlan(runs, None, None)
 
-    def tall(weights: tuple[float, ...]) -> torch.Tensor:
-        made = torch.tensor(weights, dtype=bank.A.dtype)[:, None, None]
+    def tall(adapter: str) -> torch.Tensor:
+        made = torch.tensor(active.column(adapter), dtype=bank.A.dtype)[:, None, None]
         return made.to(bank.A.device, non_blocking=True)
 
-    columns = {adapter: active.column(adapter) for adapter in active.adapters}
-    return RowsPlan(runs, *_extras(bank, {a: tall(column) for a, column in columns.items()}))
+    return RowsPlan(runs, *_extras(found, tall))
 
 
 def _spans(
-    layout: Layout, weights: Mapping[str, tuple[float, ...]], *, gap: int, shared: bool
+    found: Sequence[Found], like: torch.Tensor, *, gap: int, shared: bool
 ) -> tuple[Span, ...]:
-    """The runs of all layers with one layout."""
-    found = [(place, weights[place.adapter]) for place in layout.places if place.adapter in weights]
-    return tuple(_span(layout, run, shared=shared) for run in _runs(found, gap=gap))
+    """The runs of all layers in which these adapters have these places."""
+    by_rows = sorted(found, key=lambda pair: pair[0].start)
+    return tuple(_span(run, like, shared=shared) for run in _runs(by_rows, gap=gap))
 
 
 def _runs(found: Sequence[Found], *, gap: int) -> Iterator[list[Found]]:
     """Split adapters, sorted by their rows, wherever more than `gap` rows lie between them."""
-    run: list[Found] = []
-    for place, weights in found:
-        if run and place.start - run[-1][0].stop > gap:
+    run = [found[0]]
+    for place, weights in found[1:]:
+        if place.start - run[-1][0].stop > gap:
             yield run
             run = []
         run.append((place, weights))
-    if run:
-        yield run
+    yield run
 
 
-def _span(layout: Layout, run: Sequence[Found], *, shared: bool) -> Span:
+def _span(run: Sequence[Found], like: torch.Tensor, *, shared: bool) -> Span:
     start, stop = run[0][0].start, run[-1][0].stop
     numbers = {weight * place.scale for place, weights in run for weight in weights}
-    if shared and len(numbers) == 1:
-        return Span(start, stop, numbers.pop())
     largest = max(map(abs, numbers))
-    if not largest <= torch.finfo(layout.dtype).max:
+    if not largest <= torch.finfo(like.dtype).max:
         raise MixtureError(
-            f"a weight times its adapter's scale is {largest:g}, too large for {layout.dtype}; "
+            f"a weight times its adapter's scale is {largest:g}, too large for {like.dtype}; "
             "lower the weight"
         )
+    if shared and len(numbers) == 1:
+        return Span(start, stop, numbers.pop())
     made = [[0.0] * (stop - start) for _ in run[0][1]]
     for place, weights in run:
         for row, weight in zip(made, weights, strict=True):
             row[place.start - start : place.stop - start] = [weight * place.scale] * place.rank
     with ordinary():
         # A blocking copy to a GPU would wait for all that runs on it.
-        tensor = torch.tensor(made, dtype=layout.dtype).to(layout.device, non_blocking=True)
+        tensor = torch.tensor(made, dtype=like.dtype).to(like.device, non_blocking=True)
         return Span(start, stop, tensor[0]) if shared else Span(start, stop, tensor, tensor == 0)
 
 
 def _extras(
-    bank: FactorBank, weights: Mapping[str, torch.Tensor | float]
+    found: Sequence[tuple[BankView, _T]], weight_of: Callable[[_T], torch.Tensor | float]
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """The mixtures' bias and gain, where any adapter has one."""
-    found = [(view, w) for adapter, w in weights.items() if (view := bank.get(adapter)) is not None]
+    if all(view.bias is None and view.gain is None for view, _ in found):
+        return None, None
     with ordinary():
-        biases = [view.bias * weight for view, weight in found if view.bias is not None]
-        gains = [view.gain * weight for view, weight in found if view.gain is not None]
+        biases = [view.bias * weight_of(of) for view, of in found if view.bias is not None]
+        gains = [view.gain * weight_of(of) for view, of in found if view.gain is not None]
         return _sum(biases), _sum(gains)
 
 

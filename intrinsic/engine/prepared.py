@@ -55,7 +55,7 @@ def prepare(
 
 
 def _stored(values: torch.Tensor, target: Target, weight: torch.Tensor) -> torch.Tensor:
-    stored = values.to(weight.dtype).to(weight.device)
+    stored = values.to(weight.dtype).to(target.weight.device)
     if not torch.isfinite(stored).all():
         raise IncompatibleAdapterError(
             f"{target.name} gets values too large for {weight.dtype}; "

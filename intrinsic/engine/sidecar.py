@@ -62,14 +62,17 @@ class SideCar:
             self._attached = True
 
     def detach(self) -> None:
-        """Give the layer back the forward that it had; a pass that is under way may still end."""
-        if self._attached:
-            layer = self.target.layer
+        """Give the layer back the forward that it had; a pass that is under way may still end.
+
+        What somebody else has put around ours since stays, and calls it; it adds nothing then.
+        """
+        layer = self.target.layer
+        if self._attached and vars(layer).get("forward") == self._forward:
             if self._own_forward is None:
                 del layer.forward
             else:
                 layer.forward = self._own_forward
-            self._attached = False
+        self._attached = False
 
     def outdated(self) -> str | None:
         """Say how the layer was cast or moved since its adapters were loaded, or None."""
@@ -94,7 +97,7 @@ class SideCar:
                 f"{self.target.name} was called by a task that outlived its activation; "
                 "activate the mixture inside the task"
             )
-        x = args[0] if args else kwargs["input"]
+        x = args[0] if args else next(iter(kwargs.values()))
         if y.dtype == self._dtype and x.dtype == self._dtype:
             return self._beside(active, x, y)
         with full_precision():  # autocast leaves embeddings as they are, and our sums exact

@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+_MAX_HEADER = 2**22
+"""It stays in memory with the tensors, which are what is counted."""
+
 Bytes = npt.NDArray[np.uint8]
 
 _DTYPES = {
@@ -42,6 +45,8 @@ def tensors_in(data: Bytes) -> dict[str, torch.Tensor]:
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     if len(data) < 8 or start > len(data):
         raise ValueError("the header is longer than the file")
+    if start > _MAX_HEADER:
+        raise ValueError(f"the header has {start - 8} bytes; {_MAX_HEADER - 8} are allowed")
     header = _parsed(data[8:start].tobytes())
     tensors: dict[str, torch.Tensor] = {}
     at = 0
@@ -56,13 +61,14 @@ def tensors_in(data: Bytes) -> dict[str, torch.Tensor]:
 
 
 def all_in_one(data: Bytes, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """All values as one vector, where the tensors have one dtype; else None."""
+    """All values as one vector, where the tensors have one dtype and are aligned; else None."""
     dtypes = {tensor.dtype for tensor in tensors.values()}
     count = sum(tensor.numel() for tensor in tensors.values())
     if len(dtypes) != 1 or not count:
         return None
     dtype = dtypes.pop()
-    return _view(data, len(data) - count * dtype.itemsize, dtype, (count,))
+    start = len(data) - count * dtype.itemsize
+    return None if start % dtype.itemsize else _view(data, start, dtype, (count,))
 
 
 def _parsed(header: bytes) -> dict[str, Any]:
@@ -109,6 +115,7 @@ def _view(data: Bytes, start: int, dtype: torch.dtype, shape: tuple[int, ...]) -
     count = math.prod(shape)
     if not count:
         return torch.empty(shape, dtype=dtype)
-    held = data if start % dtype.itemsize == 0 else data[start:].copy()
-    offset = start if held is data else 0
-    return torch.frombuffer(held, dtype=dtype, count=count, offset=offset).reshape(shape)
+    part = data[start : start + count * dtype.itemsize]
+    if start % dtype.itemsize:
+        part = part.copy()
+    return torch.frombuffer(part, dtype=dtype, count=count).reshape(shape)

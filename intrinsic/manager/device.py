@@ -35,6 +35,7 @@ class Device:
     ) -> None:
         self.table = SlotTable()
         self.sizes: dict[str, int] = {}
+        self._paths: dict[str, str] = {}
         self._backend = backend
         self._registry = registry
         self._host = host
@@ -47,7 +48,8 @@ class Device:
         infos: dict[str, AdapterInfo] = {}
         try:
             for key in keys:
-                infos[key] = await self._backend.load_lora_adapter(self._host.path_of(key), key)
+                path = self._paths[key] = self._host.path_of(key)
+                infos[key] = await self._backend.load_lora_adapter(path, key)
                 self.sizes[key] = infos[key].bytes_used
                 self._counts.load_ms += infos[key].load_ms
         except BaseException:
@@ -68,7 +70,8 @@ class Device:
 
     def add(self, key: str, info: AdapterInfo, *, used: bool = True) -> None:
         """Give a newcomer its slot, as the most recently used or as the first to go."""
-        self.table.add(key, info, str(self._registry.get_adapter(key).path), used=used)
+        # Not the registry's path: it may have lost the adapter, or have another, meanwhile.
+        self.table.add(key, info, self._paths.pop(key), used=used)
         self._registry.mark_loaded(key)
         self._notices.append(("on_adapter_loaded", {"adapter": key, "load_ms": info.load_ms}))
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intrinsic.engine.bank import FactorBank
+from intrinsic.engine.layout import FreeRows
 from intrinsic.engine.prepared import Prepared
 
 
@@ -41,7 +42,7 @@ def test_every_adapter_keeps_its_factors_whatever_comes_and_goes(
             assert view is not None
             assert torch.equal(view.A, expected.A)
             assert torch.equal(view.B, expected.B.T)
-            rows = slice(view.start, view.start + view.rank)
+            rows = slice(view.place.start, view.place.stop)
             assert not used[rows].any()
             used[rows] = True
     assert (stack.rows == 0) == (not there)
@@ -74,3 +75,25 @@ def test_removing_an_adapter_that_is_not_here_changes_nothing() -> None:
     stack.remove("b")
     assert stack.get("a") is not None
     assert stack.bytes_used == 4 * 8 * stack.rows
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=60))
+def test_free_rows_never_overlap_and_come_back(steps: list[tuple[bool, int]]) -> None:
+    free = FreeRows()
+    taken: dict[int, tuple[int, int]] = {}
+    for take, number in steps:
+        if take and number not in taken:
+            rank = number + 1
+            owned = {row for start, r in taken.values() for row in range(start, start + r)}
+            gaps = [
+                at for at in range(free.end) if not owned & set(range(at, at + rank))
+                and at + rank <= free.end
+            ]  # fmt: skip
+            expected = gaps[0] if gaps else free.end
+            start = free.take(rank)
+            assert start == expected
+            taken[number] = (start, rank)
+        elif number in taken:
+            free.give(*taken.pop(number))
+        owned = {row for start, r in taken.values() for row in range(start, start + r)}
+        assert free.end == max(owned, default=-1) + 1

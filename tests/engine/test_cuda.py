@@ -10,7 +10,7 @@ import torch
 from intrinsic.engine import LoraEngine
 from intrinsic.lora import read_checkpoint
 from intrinsic.mixture import BASE, Mixture
-from tests.tiny import llama, tokenizer, tokens, write_adapter
+from tests.tiny import factors_for, llama, tokenizer, tokens, write_adapter, write_files
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -92,3 +92,22 @@ def test_requests_under_different_mixtures_share_a_batch_on_the_gpu(tmp_path: Pa
     for device in ("cpu", "cuda"):
         anyio.run(main, device)
     assert found["cpu"] == found["cuda"]
+
+
+def test_an_adapter_loaded_while_another_is_merged_lies_on_the_gpu(tmp_path: Path) -> None:
+    """Though the pristine weights that it is prepared with lie in host memory."""
+    model = llama().to("cuda")
+    engine = LoraEngine(model, pristine="host")
+    engine.load(read_checkpoint(write_adapter(tmp_path / "a", model)), "a")
+    before = engine.fingerprint()
+    engine.merge(Mixture.of({"a": 1.0}))
+    tensors = factors_for(model, ["q_proj"])
+    for name, layer in model.named_modules():
+        if name.endswith("q_proj"):
+            tensors[f"base_model.model.{name}.lora_B.bias"] = torch.ones(layer.weight.shape[0])
+    folder = write_files(tmp_path / "b", tensors, target_modules=["q_proj"], lora_bias=True)
+    engine.load(read_checkpoint(folder), "b")
+    engine.restore()
+    assert engine.fingerprint() == before
+    with torch.no_grad(), engine.activate(Mixture.of({"a": 0.5, "b": 0.5})):
+        assert torch.isfinite(model(tokens().to("cuda")).logits).all()

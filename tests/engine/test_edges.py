@@ -19,7 +19,7 @@ from intrinsic.engine.prepared import Prepared
 from intrinsic.errors import IncompatibleAdapterError, MixtureError, UnsupportedAdapterError
 from intrinsic.lora import read_checkpoint
 from intrinsic.mixture import Mixture
-from tests.tiny import llama, tokens, write_adapter, write_files
+from tests.tiny import gpt2, llama, tokens, write_adapter, write_files
 
 KEY = "base_model.model"
 ONE = Mixture.of({"a": 1.0})
@@ -191,3 +191,62 @@ def test_passes_do_not_wait_for_a_load(tmp_path: Path, monkeypatch: pytest.Monke
 def under_one(engine: LoraEngine) -> torch.Tensor:
     with engine.activate(ONE):
         return logits(engine.model)
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "weight"), [(torch.float32, 1e39), (torch.float32, 1e308), (torch.float16, 1e5)]
+)
+def test_a_weight_too_large_is_refused_wherever_adapters_lie(
+    tmp_path: Path, dtype: torch.dtype, weight: float, neighbours: bool
+) -> None:
+    model = llama(dtype=dtype)
+    engine = LoraEngine(model)
+    for seed, name in enumerate("ab"):
+        path = write_adapter(tmp_path / name, model, seed=seed)
+        engine.load(read_checkpoint(path), name)
+    mixture = Mixture.of({"a": weight} | ({"b": 1.0} if neighbours else {}))
+    mixtures: list[Any] = [mixture, [mixture, Mixture()]]
+    for asked in mixtures:
+        with (
+            engine.activate(asked),
+            pytest.raises(MixtureError, match=r"too large for torch\.float"),
+        ):
+            model(tokens())
+
+
+def test_what_others_put_around_a_layer_stays_when_adapters_leave(tmp_path: Path) -> None:
+    model = llama()
+    engine = LoraEngine(model)
+    checkpoint = read_checkpoint(write_adapter(tmp_path, model))
+    engine.load(checkpoint, "a")
+    layer, calls = model.model.layers[0].self_attn.q_proj, []
+    inner = layer.forward
+
+    def wrapper(x: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        out: torch.Tensor = inner(x)
+        return out
+
+    layer.forward = wrapper
+    with torch.no_grad(), engine.activate(Mixture.of({"a": 1.0})):
+        changed = model(tokens()).logits
+    engine.unload("a")
+    with torch.no_grad():
+        base = model(tokens()).logits
+    assert len(calls) == 2
+    assert not torch.equal(changed, base)
+    engine.load(checkpoint, "a")
+    with torch.no_grad(), engine.activate(Mixture.of({"a": 1.0})):
+        again = model(tokens()).logits
+    torch.testing.assert_close(again, changed)
+
+
+def test_conv1d_may_be_called_by_its_own_keyword(tmp_path: Path) -> None:
+    model = gpt2()
+    engine = LoraEngine(model)
+    engine.load(read_checkpoint(write_adapter(tmp_path, model, targets=["c_attn"])), "a")
+    layer = model.transformer.h[0].attn.c_attn
+    x = torch.randn(2, 3, 32)
+    with torch.no_grad(), engine.activate(Mixture.of({"a": 1.0})):
+        assert torch.equal(layer(x=x), layer(x))

@@ -106,3 +106,21 @@ def test_tensors_that_are_not_aligned_are_copied() -> None:
     data = len(header).to_bytes(8, "little") + header + values
     assert (8 + len(header)) % 4
     assert tensors_in(as_bytes(data))["a"].tolist() == [1.5, -2.5]
+
+
+def test_what_is_not_aligned_takes_no_more_than_its_own_bytes() -> None:
+    tensors = {f"t{n}": torch.randn(1000) for n in range(50)}
+    sound = safetensors.torch.save(tensors)
+    size = int.from_bytes(sound[:8], "little")
+    padded = (size + 1).to_bytes(8, "little") + sound[8 : 8 + size] + b" " + sound[8 + size :]
+    data = as_bytes(padded)
+    found = tensors_in(data)
+    assert sum(t.untyped_storage().nbytes() for t in found.values()) == 50 * 4000
+    assert all(torch.equal(found[key], tensor) for key, tensor in tensors.items())
+    assert all_in_one(data, found) is None
+
+
+def test_a_header_that_would_stay_in_memory_uncounted_is_refused() -> None:
+    data = safetensors.torch.save({"a": torch.ones(2)}, metadata={"note": "x" * 2**22})
+    with pytest.raises(ValueError, match=r"the header has \d+ bytes; 4194296 are allowed"):
+        tensors_in(as_bytes(data))

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from intrinsic.backends import AdapterInfo
 from intrinsic.errors import (
     AdapterNotFoundError,
     CapabilityError,
@@ -309,3 +310,34 @@ def test_off_is_a_setting_and_less_is_not(name: str) -> None:
     ManagerOptions(**{name: 0})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=name):
         ManagerOptions(**{name: -1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["lease", "prefetch"])
+@both_backends
+async def test_an_adapter_that_leaves_the_registry_while_it_loads_is_no_ghost(
+    tmp_path: Path, how: str
+) -> None:
+    registry = registry_of(tmp_path, "ab")
+
+    class Removing(TieredBackend):
+        async def load_lora_adapter(
+            self, adapter_path: str, adapter_name: str, scaling: float = 1.0
+        ) -> AdapterInfo:
+            info = await super().load_lora_adapter(adapter_path, adapter_name, scaling)
+            if adapter_name == "a@1" and registry.knows("a"):
+                registry.remove_adapter("a")
+            return info
+
+    backend = Removing()
+    manager = AdapterManager(backend, registry, options=BUDGET)
+    if how == "prefetch":
+        await manager.prefetch(["a"])
+    else:
+        async with manager.lease("a") as lease:
+            await lease.generate("x")
+    assert backend.loaded == ["a@1"]
+    await manager.unload("a@1")
+    assert backend.loaded == []
+    registry.register_adapter(tmp_path / "a", name="a", domain="aa")
+    async with manager.lease("a") as lease:
+        await lease.generate("x")
