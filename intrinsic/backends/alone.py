@@ -5,7 +5,6 @@ batch.
 from __future__ import annotations
 
 import copy
-import os
 import threading
 from collections import deque
 from contextlib import suppress
@@ -22,7 +21,11 @@ from intrinsic.engine import LoraEngine
 
 
 class AloneRunner:
-    """Runs each job in a thread of its own, at most one per core at a time."""
+    """Runs jobs one after the other, in a thread that lives while there is work.
+
+    Models that cannot batch may keep state of a pass on their modules (recurrent states, rotary
+    frequencies): whoever else runs the model holds `lock` too.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, engine: LoraEngine) -> None:  # noqa: ANN401
         self._model = model
@@ -30,7 +33,8 @@ class AloneRunner:
         self._engine = engine
         self._lock = threading.Lock()
         self._waiting: deque[Job] = deque()
-        self._free = max(2, os.cpu_count() or 2)
+        self._free = 1
+        self.lock = threading.Lock()
 
     def submit(self, job: Job) -> None:
         """Take a job in; its `end` is called once, unless it is withdrawn."""
@@ -61,7 +65,7 @@ class AloneRunner:
                 job = self._waiting.popleft()
             result: Generation | BaseException
             try:
-                with self._engine.activate(job.mixture):
+                with self.lock, self._engine.activate(job.mixture):
                     result = generate_alone(self._model, self._tokenizer, job)
             except BaseException as error:
                 result = error

@@ -72,6 +72,9 @@ class PromptReader:
         elif row.outcome is not None:
             self.rows.remove(row)
             row.end()
+        else:  # the next part after those that came behind it
+            self.rows.remove(row)
+            self.rows.append(row)
 
     def _together(self, rows: Sequence[Row]) -> Iterator[Ready]:
         cache = new_cache(self._forward.model)

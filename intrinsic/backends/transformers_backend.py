@@ -6,8 +6,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from intrinsic.mixture import BASE, Mixture
 
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_scoring_limiter")
 _DEFAULT_CONTEXT = 2048
+_GLANCE_S = 0.05
 MAX_ROWS = 32
 
 
@@ -50,7 +51,7 @@ class TransformersBackend:
     """A live model with a tokenizer; weights are changed through `engine` alone.
 
     Tensor work runs in worker threads. Up to `max_rows` generations run in one batch, each under
-    its own mixture; for models whose rows cannot share one, see `can_batch`, one per core.
+    its own mixture; for models whose rows cannot share one, see `can_batch`, one at a time.
     """
 
     def __init__(
@@ -155,11 +156,11 @@ class TransformersBackend:
 
     async def unload_lora_adapter(self, adapter_name: str) -> None:
         """Take an adapter off the model; see `LoraEngine.unload`."""
-        await run_to_end(self.engine.unload, adapter_name)
+        await run_to_end(self.engine.unload, adapter_name, at_once=True)
 
     async def merge(self, mixture: Mixture, method: MergeMethod | None = None) -> None:
         """Write a mixture into the weights; see `LoraEngine.merge`."""
-        await run_to_end(self.engine.merge, mixture, method or exact)
+        await run_to_end(self.engine.merge, mixture, method or exact, undo=self.engine.restore)
 
     async def break_even_tokens(self, mixture: Mixture) -> float:
         """After so many tokens a merge has paid for itself; see `LoraEngine.break_even`."""
@@ -167,7 +168,7 @@ class TransformersBackend:
 
     async def restore(self) -> None:
         """Copy the pristine weights back; see `LoraEngine.restore`."""
-        await run_to_end(self.engine.restore)
+        await run_to_end(self.engine.restore, at_once=True)
 
     async def fingerprint(self) -> str:
         """SHA-256 of the weights as they are."""
@@ -201,12 +202,27 @@ class TransformersBackend:
         def score() -> list[AnswerScore]:
             prompt_ids = self._encoder.prompt_ids(prompt)
             answer_ids = [self._encoder.answer_ids(answer) for answer in answers]
-            with self.engine.activate(mixture):
+            with self._exclusive(stop), self.engine.activate(mixture):
                 return score_answers(
                     self.model, prompt_ids, answer_ids, self._encoder.context_tokens, stop
                 )
 
         return await run_to_end(score, limiter=_limiter(), stop=stop)
+
+    @contextmanager
+    def _exclusive(self, stop: threading.Event) -> Iterator[None]:
+        """Keep generations away from a model whose passes disturb each other."""
+        if not isinstance(self._runner, AloneRunner):
+            yield
+            return
+        lock = self._runner.lock
+        while not (held := lock.acquire(timeout=_GLANCE_S)) and not stop.is_set():
+            pass
+        try:
+            yield
+        finally:
+            if held:
+                lock.release()
 
     def _job(self, prompt: Prompt, mixture: Mixture, options: GenerationOptions) -> Job:
         ids = self._encoder.question_ids(prompt)

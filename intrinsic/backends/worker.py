@@ -28,28 +28,37 @@ async def run_to_end(
     limiter: anyio.CapacityLimiter | None = None,
     stop: threading.Event | None = None,
     undo: Callable[[], object] | None = None,
+    at_once: bool = False,
 ) -> _T:
     """Call a function in a thread; neither return nor raise before it is done.
 
     A cancelled scope around the call is noticed after it, as with `anyio.to_thread`, unless there
     is `stop`, which is then set to end the work early. asyncio's own cancellation is raised once
     the function has ended; if it went well, `undo` is called (in a thread as well) before that.
+    With `at_once` no cancellation comes before the function has run: it waits for no limiter.
     """
+    if at_once:
+        return await _run(_Work(partial(function, *args)), stop, undo)
     await checkpoint()
     limit = limiter or anyio.to_thread.current_default_thread_limiter()
     owner = object()
     await acquire(limit, owner)
     try:
-        work = _Work(partial(function, *args))
-        try:
-            await work.run(stop)
-        except anyio.get_cancelled_exc_class():
-            if undo is not None and work.succeeded:
-                with suppress(anyio.get_cancelled_exc_class()):
-                    await _Work(undo).run()
-            raise
+        return await _run(_Work(partial(function, *args)), stop, undo)
     finally:
         limit.release_on_behalf_of(owner)
+
+
+async def _run(
+    work: _Work[_T], stop: threading.Event | None, undo: Callable[[], object] | None
+) -> _T:
+    try:
+        await work.run(stop)
+    except anyio.get_cancelled_exc_class():
+        if undo is not None and work.succeeded:
+            with suppress(anyio.get_cancelled_exc_class()):
+                await _Work(undo).run()
+        raise
     return work.result()
 
 

@@ -67,21 +67,33 @@ def _spans(rows: Sequence[Mixture]) -> Iterator[tuple[Mixture, slice]]:
         at += count
 
 
-ACTIVE: ContextVar[Active | None] = ContextVar("intrinsic_active", default=None)
-"""None means the base model. A context variable: threads and tasks never see each other's."""
+class Activity:
+    """What is active for one engine's layers; None means the base model.
+
+    A context variable: engines, threads and tasks never see each other's. A copy of a model with
+    side-cars has an activity of its own, in which nothing is ever active.
+    """
+
+    def __init__(self) -> None:
+        variable: ContextVar[Active | None] = ContextVar("intrinsic_active", default=None)
+        self.get, self.set, self.reset = variable.get, variable.set, variable.reset
+
+    def __reduce__(self) -> tuple[type[Activity], tuple[()]]:
+        return Activity, ()
 
 
 class Held:
     """Mixtures that an engine holds, to be made active for some passes, again and again."""
 
-    def __init__(self, active: Active | None) -> None:
+    def __init__(self, active: Active | None, activity: Activity) -> None:
         self._active = active
+        self._activity = activity
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Run the forward passes of this block, in this thread, under the mixtures."""
-        token = ACTIVE.set(self._active)
+        token = self._activity.set(self._active)
         try:
             yield
         finally:
-            ACTIVE.reset(token)
+            self._activity.reset(token)

@@ -11,7 +11,7 @@ from typing import get_args
 
 from torch import nn
 
-from intrinsic.engine.active import Active, Held
+from intrinsic.engine.active import Active, Activity, Held
 from intrinsic.engine.break_even import BreakEven, measure
 from intrinsic.engine.fingerprint import fingerprint
 from intrinsic.engine.fitting import Fitting
@@ -69,6 +69,7 @@ class LoraEngine:
         # What `torch.compile` returns wraps the model under this name.
         self.model = getattr(model, "_orig_mod", model)
         self._modules = dict(self.model.named_modules())
+        self._activity = Activity()
         self._sidecars: dict[str, SideCar] = {}
         self._loaded: dict[str, _Held] = {}
         self._in_use: Counter[str] = Counter()
@@ -115,7 +116,9 @@ class LoraEngine:
                     f"adapter {adapter!r} is loaded already; unload it first or use another name"
                 )
             factors = checkpoint.factors
-            fitting = Fitting(self._modules, self._sidecars, self._merged).fit(checkpoint)
+            fitting = Fitting(self._modules, self._sidecars, self._merged, self._activity).fit(
+                checkpoint
+            )
             self._add(adapter, fitting, self._prepare(fitting, factors, scaling))
             loaded = LoadedAdapter(
                 adapter, tuple(factors), self._bytes_of(adapter, fitting), checkpoint.content
@@ -165,7 +168,7 @@ class LoraEngine:
         active = Active.of(mixtures)
         with self._using(active) as merged:
             try:
-                yield Held(None if merged or not active.adapters else active)
+                yield Held(None if merged or not active.adapters else active, self._activity)
             finally:
                 active.end()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from intrinsic.engine.active import Activity
 from intrinsic.engine.merged import MergedMode
 from intrinsic.engine.sidecar import SideCar
 from intrinsic.engine.target import Target
@@ -25,6 +26,7 @@ class Fitting:
     modules: Mapping[str, nn.Module]
     sidecars: Mapping[str, SideCar]
     merged: MergedMode
+    activity: Activity
 
     def fit(self, checkpoint: LoraCheckpoint) -> dict[str, SideCar]:
         """The side-car of every layer that the checkpoint changes, new where there is none yet.
@@ -55,7 +57,7 @@ class Fitting:
         layer = self.modules.get(name)
         if layer is None:
             raise IncompatibleAdapterError(f"the model has no layer {name}")
-        return self.sidecars.get(name) or SideCar(Target(name, layer))
+        return self.sidecars.get(name) or SideCar(Target(name, layer), self.activity)
 
     def _uncovered(self, checkpoint: LoraCheckpoint) -> list[str]:
         """Layers that the config declares as targets but the file has no factors for."""

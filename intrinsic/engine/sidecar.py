@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from intrinsic.engine.active import ACTIVE, Active
+from intrinsic.engine.active import Active, Activity
 from intrinsic.engine.bank import FactorBank
 from intrinsic.engine.ordinary import full_precision
 from intrinsic.engine.plan import SharedPlan, plan_rows, plan_shared
@@ -37,8 +37,9 @@ _MAKE_NEW = (nn.Linear.forward, nn.Embedding.forward, Conv1D.forward)
 class SideCar:
     """LoRA beside one layer."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, activity: Activity) -> None:
         self.target = target
+        self._activity = activity
         weight = target.weight
         self.bank = FactorBank(
             target.in_features, target.out_features, dtype=weight.dtype, device=weight.device
@@ -89,13 +90,18 @@ class SideCar:
 
     def _forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
         y = self._base_forward(*args, **kwargs)
-        active = ACTIVE.get()
+        active = self._activity.get()
         if active is None:
             return y
         if active.over:
             raise MixtureError(
                 f"{self.target.name} was called by a task that outlived its activation; "
                 "activate the mixture inside the task"
+            )
+        if not isinstance(y, torch.Tensor):
+            raise MixtureError(
+                f"{self.target.name} returns {type(y).__name__}, not a tensor that LoRA could be "
+                "added to; unload the adapters that change it"
             )
         x = args[0] if args else next(iter(kwargs.values()))
         if y.dtype == self._dtype and x.dtype == self._dtype:

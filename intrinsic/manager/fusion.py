@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -45,13 +47,18 @@ class Fusion:
         merge = partial(self._merge, method=self._merge_method("exact"))
         return await self.gate.change_if_idle(mixture, merge, "exact")
 
-    async def hold(self, mixture: Mixture) -> None:
-        """Have a mixture's adapters on the device; `release` gives them back."""
-        await self._loader.hold(mixture.adapters)
-
-    def release(self, mixture: Mixture) -> None:
-        """Give the adapters of `hold` back."""
-        self._loader.release(mixture.adapters)
+    @asynccontextmanager
+    async def running(self, mixture: Mixture) -> AsyncIterator[None]:
+        """Count as a request for a mixture, with its adapters on the device."""
+        await self.gate.enter(mixture)
+        try:
+            await self._loader.hold(mixture.adapters)
+            try:
+                yield
+            finally:
+                self._loader.release(mixture.adapters)
+        finally:
+            self.gate.leave()
 
     async def unfuse(self) -> None:
         """Copy the pristine weights back."""

@@ -68,7 +68,7 @@ class ModeGate:
     async def change_if_idle(self, mixture: Mixture, merge: Merge, method: object = "") -> bool:
         """As `change`, but at once or not at all: only where no request runs."""
         async with self._turn.taken():
-            if self.running:
+            if self.running or mixture == self.merged:
                 return False
             await self._change(mixture, merge)
             self._method = method

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from intrinsic.backends import Capability, ModelBackend
-from intrinsic.errors import CapacityError, IntrinsicError
+from intrinsic.errors import AdapterInUseError, CapacityError, IntrinsicError
 from intrinsic.manager.fusion import Fusion
 from intrinsic.manager.options import Mode
 from intrinsic.mixture import BASE, Mixture
@@ -32,6 +32,7 @@ class ModePolicy:
         self._tokens = 0
         self._break_even: dict[tuple[str, ...], float] = {}
         self._refused: set[Mixture] = set()
+        self._measuring = False
 
     async def before(self, mixture: Mixture) -> None:
         """Called with the mixture of a request that is about to be let in."""
@@ -46,7 +47,7 @@ class ModePolicy:
                 await self._fusion.fuse(mixture, "exact")
             elif await self._is_due(mixture):
                 await self._fusion.fuse_if_idle(mixture)
-        except CapacityError as error:
+        except (AdapterInUseError, CapacityError) as error:
             logger.info("a mixture is served by side-cars for now: %s", error)
         except (IntrinsicError, MemoryError, RuntimeError) as error:
             logger.warning("a mixture is served by side-cars, it cannot be merged: %s", error)
@@ -62,13 +63,18 @@ class ModePolicy:
     async def _is_due(self, mixture: Mixture) -> bool:
         if not self._tokens or self._fusion.gate.running or self._fusion.gate.merged is not None:
             return False
-        tokens = self._break_even.get(mixture.adapters)
-        if tokens is None:
-            await self._fusion.hold(mixture)
-            try:
-                tokens = await self._backend.break_even_tokens(mixture)
-            finally:
-                self._fusion.release(mixture)
-            self._break_even[mixture.adapters] = tokens
-            logger.info("merging %s pays after %.0f tokens", ", ".join(mixture.adapters), tokens)
+        if mixture.adapters not in self._break_even and not self._measuring:
+            await self._measure(mixture)
+        tokens = self._break_even.get(mixture.adapters, float("inf"))
         return self._tokens >= tokens and mixture == self._streak
+
+    async def _measure(self, mixture: Mixture) -> None:
+        """Measure once at a time, as a request that a merge would wait for."""
+        self._measuring = True
+        try:
+            async with self._fusion.running(mixture):
+                tokens = await self._backend.break_even_tokens(mixture)
+        finally:
+            self._measuring = False
+        self._break_even[mixture.adapters] = tokens
+        logger.info("merging %s pays after %.0f tokens", ", ".join(mixture.adapters), tokens)

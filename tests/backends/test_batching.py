@@ -322,3 +322,47 @@ def test_two_event_loops_share_one_batch(tmp_path: Path) -> None:
     for number in range(4):
         ids = expected[number % 2]
         assert texts[number] == backend.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@both_backends
+async def test_a_long_prompt_takes_turns_with_those_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "PROMPT_TOKENS", 8)
+    backend = await backend_of(tmp_path)
+    asked = [("x" * 60, A, GenerationOptions(2)), ("hi", B, GenerationOptions(2))]
+    expected = [by_hand(backend, p, m, 2) for p, m, _ in asked]
+    passes = Passes(backend, 2)
+    found = await together(backend, asked)
+    for number, ids in enumerate(expected):
+        assert found[number].text == backend.tokenizer.decode(ids, skip_special_tokens=True)
+    assert passes.widths.index(2) <= 1
+
+
+@both_backends
+async def test_models_with_state_on_their_modules_run_one_pass_at_a_time(tmp_path: Path) -> None:
+    from tests.engine.zoo import LLAMA
+
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    backend = await backend_of(
+        tmp_path, LLAMA.build(rope_parameters=rope, max_position_embeddings=24)
+    )
+    backend._encoder.context_tokens = 64
+    inside: list[int] = []
+    most: list[int] = []
+    forward = backend.model.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            inside.pop()
+
+    backend.model.forward = counted
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(backend.generate, "x" * (10 * number + 1))
+            tasks.start_soon(backend.score, "hello", ["some words", "others"])
+    assert max(most) == 1
