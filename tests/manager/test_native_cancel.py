@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_merge_that_is_cancelled_leaves_the_base(tmp_path: Path) -> None:
             merge(mixture, method)
             gate()
 
-        backend.engine.merge = slow  # type: ignore[method-assign]
+        backend.engine.merge = slow  # type: ignore[assignment,method-assign]
         task = asyncio.create_task(manager.fuse("a"))
         await gate.until_entered()
         await cancel_twice(task)
@@ -66,10 +67,8 @@ def test_a_cancelled_unload_leaves_no_ghost(tmp_path: Path, how: str, steps: int
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
-        try:
+        with suppress(asyncio.CancelledError):
             await task
-        except asyncio.CancelledError:
-            pass
         on_device = {adapter.id for adapter in backend.engine.loaded}
         assert on_device == set(manager.get_stats()["bytes_by_adapter"])
         for name in "ab":
