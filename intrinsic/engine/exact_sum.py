@@ -12,7 +12,7 @@ from intrinsic.lora.tensors import peak_of
 Terms = Sequence[tuple[Factors, float]]
 """An adapter's factors of one layer, and its weight in the mixture."""
 
-_CPU_BLOCK = 2**18
+_CPU_BLOCK = 2**20
 _BLOCK = 2**25
 """Elements of a block, on CPU and elsewhere."""
 
@@ -24,7 +24,7 @@ def write_sum(into: torch.Tensor, W: torch.Tensor, terms: Terms, *, transposed: 
     """
     wide = torch.promote_types(W.dtype, torch.float32)
     A = torch.cat([f.A.to(W.device, wide) for f, _ in terms])  # (R, in)
-    B = torch.cat([f.B.to(W.device, wide) * (w * f.scale) for f, w in terms], 1)  # (out, R)
+    B = _scaled(terms, W.device, wide)  # (out, R)
     left, right = (A.T, B.T) if transposed else (B, A)
     rows, columns = W.shape
     step = max(1, (_CPU_BLOCK if W.device.type == "cpu" else _BLOCK) // max(1, columns))
@@ -45,5 +45,21 @@ def may_overflow(peak: float, terms: Terms, dtype: torch.dtype) -> bool:
 
     By `|Σ w s B A| <= Σ |w s| r max|B| max|A|`; it says yes too often rather than too seldom.
     """
-    change = sum(abs(w * f.scale) * f.rank * peak_of(f.A) * peak_of(f.B) for f, w in terms)
+    change = sum(abs(w * f.scale) * f.rank * _peaks(f) for f, w in terms)
     return not peak + change <= torch.finfo(dtype).max
+
+
+def _scaled(terms: Terms, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """`w s B` of all terms beside one another, in one pass over each."""
+    ranks = [f.rank for f, _ in terms]
+    B = torch.empty(terms[0][0].B.shape[0], sum(ranks), dtype=dtype, device=device)
+    for (f, weight), part in zip(terms, torch.split(B, ranks, 1), strict=True):
+        torch.mul(f.B.to(device, dtype), weight * f.scale, out=part)
+    return B
+
+
+def _peaks(factors: Factors) -> float:
+    """`max|A| max|B|`, or more."""
+    if factors.peak is not None:
+        return factors.peak * factors.peak
+    return peak_of(factors.A) * peak_of(factors.B)

@@ -41,7 +41,7 @@ class Fitting:
             except IncompatibleAdapterError as error:
                 problems.append(str(error))
                 continue
-            misfit = sidecar.outdated() or sidecar.target.misfit(factors, checkpoint.peak)
+            misfit = sidecar.outdated() or sidecar.target.misfit(factors)
             if misfit:
                 problems.append(misfit)
             fitting[name] = sidecar

@@ -60,11 +60,8 @@ class Target:
         factor: Any = getattr(self.layer, "embed_scale", None)  # Gemma 3 scales its embeddings
         return hidden if factor is None else hidden * torch.as_tensor(factor).to(hidden)
 
-    def misfit(self, factors: Factors, peak: float | None = None) -> str | None:
-        """Say how factors do not fit this layer, or None where they do.
-
-        No value is larger than `peak`, where that is known.
-        """
+    def misfit(self, factors: Factors) -> str | None:
+        """Say how factors do not fit this layer, or None where they do."""
         if factors.embedding != self.is_embedding:
             kind = "an embedding" if factors.embedding else "a matrix"
             return f"{self.name} is {type(self.layer).__name__}, the adapter has factors of {kind}"
@@ -76,7 +73,7 @@ class Target:
             )
         dtype = self.weight.dtype
         limit = torch.finfo(dtype).max
-        if peak is not None and peak <= limit:
+        if factors.peak is not None and factors.peak <= limit:
             return None
         tensors = [t for t in (factors.A, factors.B, factors.bias) if t is not None]
         if any(limit < torch.finfo(t.dtype).max and peak_of(t) > limit for t in tensors):

@@ -25,7 +25,8 @@ class Factors:
     """One module's update: `A (r, in)`, `B (out, r)`, scale s.
 
     `bias (out,)` is trained beside B and scaled with it (PEFT's `lora_bias`). `magnitude (out,)`
-    makes it DoRA. For an `embedding`, `in` is the number of embeddings and `out` their width.
+    makes it DoRA. For an `embedding`, `in` is the number of embeddings and `out` their width. No
+    value of A, B and bias is larger than `peak`, where that is known.
     """
 
     A: torch.Tensor
@@ -34,6 +35,7 @@ class Factors:
     bias: torch.Tensor | None = None
     magnitude: torch.Tensor | None = None
     embedding: bool = False
+    peak: float | None = None
 
     @property
     def rank(self) -> int:
@@ -51,7 +53,7 @@ class LoraCheckpoint:
     """The factors of every module by the module's name in the model, with the config.
 
     `base_copies` are base weights that PEFT stored along, by module, as it does where an embedding
-    or the head is a target. `peak` is the largest magnitude of all values, where it is known.
+    or the head is a target.
     """
 
     path: Path
@@ -60,7 +62,6 @@ class LoraCheckpoint:
     content: Digest
     bytes_used: int
     base_copies: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    peak: float | None = None
 
     @property
     def digest(self) -> str:
@@ -82,18 +83,18 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     data = read_weights_bytes(path)
     tensors = tensors_of(data, path)
     whole = all_in_one(data, tensors)
-    peak = peak_of(whole) if whole is not None and whole.dtype in FLOATS else math.nan
-    modules = place(tensors, path, finite=math.isfinite(peak))
+    found = peak_of(whole) if whole is not None and whole.dtype in FLOATS else math.nan
+    peak = found if math.isfinite(found) else None
+    modules = place(tensors, path, finite=peak is not None)
     return LoraCheckpoint(
         path=folder,
         config=config,
         factors={
-            module: _checked(module, parts, config, path)
+            module: _checked(module, parts, config, path, peak)
             for module, parts in modules.items()
             if parts.keys() != {"base"}
         },
         content=Digest([settings, data]),
-        peak=peak if math.isfinite(peak) else None,
         bytes_used=sum(t.numel() * t.element_size() for t in tensors.values()),
         base_copies={
             module: parts["base"][1] for module, parts in modules.items() if "base" in parts
@@ -108,7 +109,9 @@ def _expanded(folder: str | Path) -> Path:
         raise CheckpointError(f"{folder} cannot be found: {error}") from None
 
 
-def _checked(module: str, parts: Parts, config: LoraConfig, path: Path) -> Factors:
+def _checked(
+    module: str, parts: Parts, config: LoraConfig, path: Path, peak: float | None
+) -> Factors:
     embedding = "embedding A" in parts or "embedding B" in parts
     kind = "embedding " if embedding else ""
     for side in "AB":
@@ -123,7 +126,7 @@ def _checked(module: str, parts: Parts, config: LoraConfig, path: Path) -> Facto
         )
     _check_kinds(module, parts, config, path)
     bias, magnitude = (_vector(part, parts, B, path) for part in ("bias", "magnitude"))
-    return Factors(A, B, config.scale_of(module), bias, magnitude, embedding)
+    return Factors(A, B, config.scale_of(module), bias, magnitude, embedding, peak)
 
 
 def _check_kinds(module: str, parts: Parts, config: LoraConfig, path: Path) -> None:

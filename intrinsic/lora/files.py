@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,6 @@ from intrinsic.errors import CheckpointError
 from intrinsic.lora.safetensors_bytes import Bytes, tensors_in
 
 _MAX_CONFIG_BYTES = 2**22
-_LARGE = 2**23
-"""From so many bytes on, a second thread reads sooner than it costs to start."""
 
 
 def read_config_bytes(path: Path) -> bytes:
@@ -77,35 +73,10 @@ def _read(path: Path) -> Bytes:
     """All bytes of a file; numpy asks for large pages, which `Path.read_bytes` does without."""
     with path.open("rb", buffering=0) as file:
         data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
-        whole = memoryview(data)  # type: ignore[arg-type]
-        if len(data) < _LARGE or not hasattr(os, "preadv"):
-            return data[: _fill(file.readinto, whole)]
-        # Both halves of what one open file is, at once: one core alone copies half as fast.
-        half = len(data) // 2
-        with ThreadPoolExecutor(1, "intrinsic-read") as thread:
-            second = thread.submit(_fill_at, file.fileno(), whole[half:], half)
-            read = _fill_at(file.fileno(), whole[:half], 0)
-        return data[: read if read < half else half + second.result()]
-
-
-def _fill_at(number: int, part: memoryview, start: int) -> int:
-    """Fill `part` from an open file's position `start` on, and say how far it reached."""
-    at = start
-
-    def read(rest: memoryview) -> int:
-        nonlocal at
-        count = os.preadv(number, [rest], at)
-        at += count
-        return count
-
-    return _fill(read, part)
-
-
-def _fill(read: Callable[[memoryview], int | None], part: memoryview) -> int:
-    rest = part
-    while rest and (count := read(rest)):
-        rest = rest[count:]
-    return len(part) - len(rest)
+        whole = rest = memoryview(data)  # type: ignore[arg-type]
+        while rest and (count := file.readinto(rest)):
+            rest = rest[count:]
+        return data[: len(whole) - len(rest)]
 
 
 def _check_regular(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import safetensors
 import torch
 
 from intrinsic.errors import CheckpointError
-from intrinsic.lora import files, read_checkpoint
+from intrinsic.lora import read_checkpoint
 from intrinsic.lora.digest import Digest
 from tests.tiny import llama, write_adapter, write_files
 
@@ -88,26 +87,6 @@ def test_a_digest_is_that_of_all_bytes_and_lets_go_of_them(size: int) -> None:
     assert alive() is not None
     assert digest.hexdigest() == digest.hexdigest() == whole
     assert alive() is None
-
-
-@pytest.mark.parametrize("size", [0, 1, 9, 100, 101])
-@pytest.mark.parametrize("cut", [0, 1, 60])
-def test_a_large_file_is_read_in_two_halves_of_one_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, cut: int
-) -> None:
-    monkeypatch.setattr(files, "_LARGE", 1)
-    whole = bytes(range(256))[:size] if size else b""
-    (tmp_path / "file").write_bytes(whole)
-    assert files._read(tmp_path / "file").tobytes() == whole
-    real = os.preadv
-
-    def shorter(number: int, parts: list[memoryview], at: int) -> int:
-        """As if the file had lost its end meanwhile; a few bytes at a time."""
-        left = max(0, len(whole) - cut - at)
-        return real(number, [parts[0][: min(7, left)]], at) if left else 0
-
-    monkeypatch.setattr(os, "preadv", shorter)
-    assert files._read(tmp_path / "file").tobytes() == whole[: max(0, size - cut)]
 
 
 @pytest.mark.parametrize("name", ["model.x.lora_A.weight", "\U000e0001" * 240])
