@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from intrinsic.errors import ConfigError
 
@@ -12,11 +12,14 @@ _MAX_VERSION = 64
 
 @dataclass(frozen=True, slots=True)
 class AdapterCard:
-    """Name, domain and example queries of one adapter.
+    """Name, domain and example queries of one adapter, and the rules of choosing it.
 
-    `examples` are queries that this adapter should answer; zero to hundreds.
-    Raises `ConfigError` for a field of another type, and for a name or a version that is empty,
-    not printable or holds the `@` that separates them.
+    `examples` are queries that this adapter should answer, zero to hundreds; `negatives` such as
+    look alike and are not for it. A query that has a word or phrase of `must` gets this adapter,
+    one that has any of `never` does not; words are compared by their stems. Of adapters of one
+    `group` at most one is chosen. `threshold` in [0, 1] stands in place of the router's own.
+    Raises `ConfigError` for a field of another type or out of range, and for a name or a version
+    that is empty, not printable or holds the `@` that separates them.
     """
 
     name: str
@@ -25,6 +28,11 @@ class AdapterCard:
     description: str = ""
     keywords: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    must: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    group: str = ""
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if not _is_label(self.name):
@@ -32,7 +40,7 @@ class AdapterCard:
                 f"adapter name {self.name!r:.80} is not valid; "
                 "use a name of printable characters without '@'"
             )
-        for field_name in ("version", "domain", "description"):
+        for field_name in ("version", "domain", "description", "group"):
             value = getattr(self, field_name)
             if not _is_text(value):
                 raise ConfigError(
@@ -43,7 +51,7 @@ class AdapterCard:
                 f"version of adapter {self.name!r} is {self.version!r:.80}; "
                 f"it must be 1 to {_MAX_VERSION} printable characters without '@'"
             )
-        for field_name in ("keywords", "examples"):
+        for field_name in ("keywords", "examples", "negatives", "must", "never"):
             value = getattr(self, field_name)
             if (
                 isinstance(value, str)
@@ -55,6 +63,18 @@ class AdapterCard:
                     "it must be a list of strings"
                 )
             object.__setattr__(self, field_name, tuple(value))
+        self._check_threshold()
+
+    def _check_threshold(self) -> None:
+        value = self.threshold
+        if value is None:
+            return
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+            raise ConfigError(
+                f"threshold of adapter {self.name!r} is {value!r:.80}; it must be a number in "
+                "[0, 1], or left out"
+            )
+        object.__setattr__(self, "threshold", float(value))
 
     @property
     def key(self) -> str:
@@ -66,6 +86,10 @@ class AdapterCard:
         """The card as one text for an encoder: `domain: description`."""
         parts = [part for part in (self.domain, self.description) if part]
         return ": ".join(parts) or self.name
+
+
+CARD_FIELDS = tuple(field.name for field in fields(AdapterCard))
+"""The names of a card's fields, as files spell them."""
 
 
 def _is_text(value: object) -> bool:

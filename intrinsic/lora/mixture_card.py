@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from intrinsic.card import AdapterCard
+from intrinsic.card import CARD_FIELDS, AdapterCard
 
 CARD_NAME = "card.toml"
 
@@ -34,18 +34,15 @@ def mixed_card(
 
 def card_text(card: AdapterCard) -> str:
     """The card as the text of a `card.toml`; empty fields are left out."""
-    fields = {
-        "name": card.name,
-        "version": card.version,
-        "domain": card.domain,
-        "description": card.description,
-        "keywords": card.keywords,
-        "examples": card.examples,
-    }
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in fields.items() if value)
+    fields = ((key, getattr(card, key)) for key in CARD_FIELDS)
+    return "".join(
+        f"{key} = {_toml(value)}\n" for key, value in fields if value not in ("", (), None)
+    )
 
 
-def _toml(value: str | Sequence[str]) -> str:
+def _toml(value: str | float | Sequence[str]) -> str:
+    if isinstance(value, float):
+        return repr(value)
     # A JSON string is a TOML basic string, but for DEL and for escaped letters above U+FFFF.
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from intrinsic.card import AdapterCard
+from intrinsic.card import CARD_FIELDS, AdapterCard
 from intrinsic.errors import CheckpointError, ConfigError
 
 CONFIG_NAME = "adapter_config.json"
-CARD_FIELDS = ("name", "version", "domain", "description", "keywords", "examples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +58,14 @@ def _read(folder: Path) -> AdapterEntry:
         raise ConfigError(
             f"card of {folder} has unknown fields {unknown}; known: {', '.join(CARD_FIELDS)}"
         )
-    card = AdapterCard(**{key: _field(value) for key, value in fields.items()})
+    card = AdapterCard(**{key: _field(key, value) for key, value in fields.items()})
     return AdapterEntry(card, folder, str(config.get("base_model_name_or_path") or ""))
 
 
 def with_fields(entry: AdapterEntry, fields: Mapping[str, object]) -> AdapterEntry:
     """Return the entry with some fields of its card replaced; None leaves a field."""
     given: dict[str, Any] = {
-        key: _field(value) for key, value in fields.items() if value is not None
+        key: _field(key, value) for key, value in fields.items() if value is not None
     }
     return replace(entry, card=replace(entry.card, **given))
 
@@ -104,8 +103,10 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _field(value: object) -> Any:  # noqa: ANN401
+def _field(key: str, value: object) -> Any:  # noqa: ANN401
     """TOML and JSON say numbers where a card says text, and lists where it says tuples."""
+    if key == "threshold":
+        return value
     if isinstance(value, bool | int | float):
         return str(value)
     return tuple(value) if isinstance(value, list) else value

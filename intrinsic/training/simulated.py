@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from intrinsic.card import AdapterCard
+from intrinsic.card import CARD_FIELDS, AdapterCard
 from intrinsic.training.gate_corpus import Corpus, Query
 from intrinsic.training.own_words import FITS_TOO
 
@@ -54,11 +54,10 @@ def whole_registry(
 
 def bundled_registry(folder: Path, valid: Corpus) -> Registry:
     """Make a registry of the adapters in `folder`, asked their domains' prompts and CLINC150."""
-    fields = ("name", "version", "domain", "description", "keywords", "examples")
     cards = []
     for file in sorted(folder.glob("*/card.toml")):
         values = tomllib.loads(file.read_text(encoding="utf-8"))
-        cards.append(AdapterCard(**{key: values[key] for key in fields if key in values}))
+        cards.append(AdapterCard(**{key: values[key] for key in CARD_FIELDS if key in values}))
     names = {card.name for card in cards}
     served = set[str]().union(*(FITS_TOO.get(name, set()) for name in names))
     strangers = [
