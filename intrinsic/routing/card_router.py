@@ -13,6 +13,7 @@ from intrinsic.errors import ConfigError
 from intrinsic.routing.decision import Ranking
 from intrinsic.routing.index import CandidateView, CardIndex
 from intrinsic.routing.options import RouterOptions
+from intrinsic.routing.question import Question
 from intrinsic.routing.text import readable
 from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
 
@@ -57,7 +58,7 @@ class CardRouter(ABC):
         view = await self._view(_allowed(candidates, context))
         if not text or not view.candidates:
             return []
-        ranking = await self._ranking(text, view)
+        ranking = await self._ranking(Question.of(text), view)
         threshold, min_weight = self.options.threshold, self.options.min_weight
         return await off_loop_if_large(
             text,
@@ -86,7 +87,7 @@ class CardRouter(ABC):
             ]
         if not view.candidates:
             return []
-        ranking = await self._ranking(text, view)
+        ranking = await self._ranking(Question.of(text), view)
         return await off_loop_if_large(text, view, lambda: ranking.all(first))
 
     async def warm_up(self, candidates: Sequence[AdapterCard] = ()) -> None:
@@ -94,8 +95,8 @@ class CardRouter(ABC):
         await self._view(tuple(candidates))
 
     @abstractmethod
-    async def _ranking(self, query: str, view: CandidateView) -> Ranking:
-        """Rank the rows of a view that has some, for a text that has something to read."""
+    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
+        """Rank the rows of a view that has some, for a question that has something to read."""
 
     async def _view(self, candidates: tuple[AdapterCard, ...]) -> CandidateView:
         known = self.index.known(candidates)

@@ -8,6 +8,7 @@ import numpy as np
 
 from intrinsic.routing.evidence import Evidence, Floats
 from intrinsic.routing.gate import Gate
+from intrinsic.routing.question import Question
 from intrinsic.routing.text import stem, words
 from intrinsic.selection import Selection
 
@@ -23,7 +24,7 @@ class Ranking:
     would be right if those before it were not there, and never more than theirs.
     """
 
-    query: str
+    question: Question
     evidence: Evidence
     gate: Gate
     note: str = ""
@@ -33,9 +34,9 @@ class Ranking:
 
         Where there are words alone to go by, a row without a common word has none.
         """
-        found = self.gate.probabilities(self.evidence.features()[:first])
+        found = self.gate.probabilities(self.evidence.features(first))
         if self.evidence.meaning is None:
-            found[self.evidence.scores[self.evidence.order[:first]] == 0.0] = 0.0
+            found[self.evidence.scores[self.evidence.leading(first)] == 0.0] = 0.0
         return np.minimum.accumulate(found)
 
     def all(self, first: int | None = None) -> list[Selection]:
@@ -87,7 +88,7 @@ class Ranking:
         shared = self.evidence.view.shared_words(row, self.evidence.terms)
         if not shared:
             return ""
-        written = {stem(word): word for word in reversed(words(self.query))}
+        written = {stem(word): word for word in reversed(words(self.question.text))}
         shown = ", ".join(written.get(term, term) for term in shared[:_WORDS_SHOWN])
         return f"shares the word{'s' if len(shared) > 1 else ''} {shown}" + (
             f" and {len(shared) - _WORDS_SHOWN} more" if len(shared) > _WORDS_SHOWN else ""

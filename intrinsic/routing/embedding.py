@@ -13,6 +13,7 @@ from intrinsic.routing.guard import EncoderGuard
 from intrinsic.routing.index import CandidateView, CardIndex
 from intrinsic.routing.meaning import DenseView, MeaningIndex
 from intrinsic.routing.options import RouterOptions
+from intrinsic.routing.question import Question
 from intrinsic.routing.router import Embedder
 from intrinsic.routing.text import stems
 from intrinsic.routing.vector_cache import Vector
@@ -40,21 +41,26 @@ class EmbeddingRouter(CardRouter):
         """Load the encoder and embed the cards of `candidates`; raises `EncoderError`."""
         await self.meaning.prepare(await self._view(tuple(candidates)))
 
-    async def _ranking(self, query: str, view: CandidateView) -> Ranking:
-        dense, vector = await self.meaning.embed(query, view)
-        return await rank_by_meaning(query, view, dense, vector, bm25_weight=0.0)
+    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
+        dense, vector = await self.meaning.embed(question, view)
+        return await rank_by_meaning(question, view, dense, vector, bm25_weight=0.0)
 
 
 async def rank_by_meaning(
-    query: str, view: CandidateView, dense: DenseView, vector: Vector, *, bm25_weight: float
+    question: Question,
+    view: CandidateView,
+    dense: DenseView,
+    vector: Vector,
+    *,
+    bm25_weight: float,
 ) -> Ranking:
     """Rank by the cosines to `vector` and, as far as `bm25_weight` says, by words."""
 
     def work() -> Ranking:
-        terms = stems(query)
+        terms = stems(question.text)
         evidence = Evidence(
             view, terms, view.weigh_words(terms), dense.weigh(vector), bm25_weight=bm25_weight
         )
-        return Ranking(query, evidence, load_gate("meaning"))
+        return Ranking(question, evidence, load_gate("meaning"))
 
-    return await off_loop_if_large(query, view, work)
+    return await off_loop_if_large(question.text, view, work)

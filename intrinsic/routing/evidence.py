@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from copy import copy
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +20,10 @@ UNRELATED_COSINE = 0.1  # a rival that is always there, so that one candidate ha
 
 
 class Evidence:
-    """The words' and the meaning's say on every row of a view; `meaning` may be missing."""
+    """The words' and the meaning's say on every row of a view; `meaning` may be missing.
+
+    Of the ranking, a choice asks for no more than `leading`, `features` and `without`.
+    """
 
     def __init__(
         self,
@@ -43,8 +49,20 @@ class Evidence:
             return dense
         return dense + bm25_weight * standardised(self.lexical.scores, LEAST_BM25_SPREAD)
 
-    def features(self) -> Floats:
-        """Return what a gate judges by: `(rows, features)`, in ranking order.
+    def without(self, rows: Collection[int]) -> Evidence:
+        """Return the same evidence without some rows: they have no rank and are no rivals."""
+        if not rows:
+            return self
+        rest = copy(self)
+        rest.order = self.order[~np.isin(self.order, list(rows))]
+        return rest
+
+    def leading(self, first: int | None = None) -> Rows:
+        """Return the `first` rows in ranking order, or all."""
+        return self.order[:first]
+
+    def features(self, first: int | None = None) -> Floats:
+        """Return what a gate judges the `first` rows by: `(rows, features)`, in ranking order.
 
         Each row is compared with those ranked behind it, as if those before it were not there;
         rows of one group (the same card under several names) are no rivals of each other.
@@ -53,7 +71,7 @@ class Evidence:
         _, firsts, of_group = np.unique(groups, return_index=True, return_inverse=True)
         keep = np.sort(firsts)  # ranks of the groups' best rows
         matrix = self._group_features(self.order[keep])
-        return matrix[np.searchsorted(keep, firsts[of_group])]
+        return matrix[np.searchsorted(keep, firsts[of_group])][:first]
 
     def _group_features(self, rows: Rows) -> Floats:
         columns = [

@@ -65,8 +65,12 @@ class EncoderGuard:
 
     async def embed_query(self, text: str) -> Vector:
         """Return the unit vector of one text, `(dimension,)`."""
-        query: Vector = (await self._ask([text]))[0]
+        query: Vector = (await self.embed_queries([text]))[0]
         return query
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return one unit vector per text, `(n_texts, dimension)`, of one call to the encoder."""
+        return await self._ask(list(texts))
 
     async def embed_cards(self, texts: Sequence[str]) -> Vectors:
         """Return one unit vector per text, `(n_texts, dimension)`.

@@ -15,6 +15,7 @@ from intrinsic.routing.index import CandidateView, CardIndex
 from intrinsic.routing.keyword import rank_by_words
 from intrinsic.routing.meaning import MeaningIndex
 from intrinsic.routing.options import RouterOptions
+from intrinsic.routing.question import Question
 from intrinsic.routing.router import Embedder
 
 _log = logging.getLogger(__name__)
@@ -55,21 +56,21 @@ class HybridRouter(CardRouter):
         else:
             self._note("")
 
-    async def _ranking(self, query: str, view: CandidateView) -> Ranking:
+    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
         if self.meaning is None:
             why = "there is no encoder"
         else:
             try:
-                dense, vector = await self.meaning.embed(query, view)
+                dense, vector = await self.meaning.embed(question, view)
             except EncoderError as error:
                 why = f"the encoder failed: {error}"
             else:
                 self._note("")
                 return await rank_by_meaning(
-                    query, view, dense, vector, bm25_weight=self.options.bm25_weight
+                    question, view, dense, vector, bm25_weight=self.options.bm25_weight
                 )
         self._note(why)
-        return await rank_by_words(query, view, note=f"by words alone: {why}")
+        return await rank_by_words(question, view, note=f"by words alone: {why}")
 
     def _note(self, why: str) -> None:
         if why and not self.degraded:

@@ -7,6 +7,7 @@ from intrinsic.routing.decision import Ranking
 from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.gate import load_gate
 from intrinsic.routing.index import CandidateView
+from intrinsic.routing.question import Question
 from intrinsic.routing.text import stems
 
 
@@ -15,16 +16,16 @@ class KeywordRouter(CardRouter):
 
     name = "keyword"
 
-    async def _ranking(self, query: str, view: CandidateView) -> Ranking:
-        return await rank_by_words(query, view)
+    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
+        return await rank_by_words(question, view)
 
 
-async def rank_by_words(query: str, view: CandidateView, note: str = "") -> Ranking:
+async def rank_by_words(question: Question, view: CandidateView, note: str = "") -> Ranking:
     """Rank by words alone; `note` says why, where something better was asked for."""
 
     def work() -> Ranking:
-        terms = stems(query)
+        terms = stems(question.text)
         evidence = Evidence(view, terms, view.weigh_words(terms))
-        return Ranking(query, evidence, load_gate("words"), note)
+        return Ranking(question, evidence, load_gate("words"), note)
 
-    return await off_loop_if_large(query, view, work)
+    return await off_loop_if_large(question.text, view, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from intrinsic.routing.guard import EncoderGuard
 from intrinsic.routing.index import CandidateView, Rows
+from intrinsic.routing.question import Question
 from intrinsic.routing.router import Vectors
 from intrinsic.routing.vector_cache import Vector
 
@@ -77,12 +79,13 @@ class MeaningIndex:
         self._guard = guard
         self._views: WeakKeyDictionary[CandidateView, DenseView] = WeakKeyDictionary()
 
-    async def embed(self, query: str, view: CandidateView) -> tuple[DenseView, Vector]:
-        """Return the vectors of `view` and of `query`, or raise `EncoderError` at the deadline."""
+    async def embed(self, question: Question, view: CandidateView) -> tuple[DenseView, Vector]:
+        """Return the vectors of `view` and of `question`; raise `EncoderError` at the deadline."""
 
         async def ask() -> tuple[DenseView, Vector]:
             dense = await self._dense(view)
-            return dense, await self._guard.embed_query(query)
+            vectors = await self._guard.embed_queries([text for text, _ in question.parts])
+            return dense, _mean(vectors, [weight for _, weight in question.parts])
 
         return await self._guard.bounded(ask)
 
@@ -103,3 +106,13 @@ class MeaningIndex:
             dense = await anyio.to_thread.run_sync(DenseView, view, vectors)
             self._views[view] = dense
         return dense
+
+
+def _mean(vectors: Vectors, weights: Sequence[float]) -> Vector:
+    """The unit vector of a weighted sum; parts that cancel out leave a zero, near to nothing."""
+    if len(vectors) == 1:
+        one: Vector = vectors[0]
+        return one
+    total: Vector = np.asarray(weights, np.float32) @ vectors
+    length = float(np.linalg.norm(total))
+    return total / np.float32(length) if length > 1e-6 else np.zeros_like(total)

@@ -12,11 +12,13 @@ from intrinsic.routing.guard import EncoderGuard
 from intrinsic.routing.index import CardIndex
 from intrinsic.routing.meaning import DenseView, MeaningIndex
 from intrinsic.routing.options import RouterOptions
+from intrinsic.routing.question import Question
 from intrinsic.routing.vector_cache import VectorCache
 from tests.bus.backends import both_backends
 from tests.routing.fakes import CARDS, BagEmbedder
 
 MEDICAL, LEGAL, *OTHERS = CARDS
+QUERY = Question.of("a query")
 
 
 def test_the_same_candidates_have_the_same_view() -> None:
@@ -51,20 +53,20 @@ async def test_only_what_is_new_is_embedded() -> None:
     embedder = BagEmbedder()
     index = CardIndex()
     meaning = MeaningIndex(EncoderGuard(embedder, RouterOptions()))
-    await meaning.embed("a query", index.view(CARDS[:-1]))
+    await meaning.embed(QUERY, index.view(CARDS[:-1]))
     assert len(embedder.asked) == len(set(embedder.asked)) == 5 * 5 + 1
 
     embedder.asked.clear()
-    await meaning.embed("a query", index.view(CARDS))
+    await meaning.embed(QUERY, index.view(CARDS))
     assert embedder.asked == [CARDS[-1].sentence, *CARDS[-1].examples, "a query"]
 
     embedder.asked.clear()
     changed = dataclasses.replace(LEGAL, examples=(*LEGAL.examples, "a new example"))
-    await meaning.embed("a query", index.view((MEDICAL, changed, *OTHERS)))
+    await meaning.embed(QUERY, index.view((MEDICAL, changed, *OTHERS)))
     assert embedder.asked == ["a new example", "a query"]
 
     embedder.asked.clear()
-    await meaning.embed("a query", index.view(CARDS[2:]))
+    await meaning.embed(QUERY, index.view(CARDS[2:]))
     assert embedder.asked == ["a query"]
 
 
