@@ -1,4 +1,4 @@
-"""What a gate is worth: routing judged query by query, AUROC, calibration error."""
+"""What a gate is worth: routing judged query by query."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from intrinsic.routing.evaluation import auroc, calibration_error
 from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.gate import Gate
 from intrinsic.routing.index import CardIndex
@@ -46,28 +47,6 @@ def judge(registries: Sequence[Registry], vectors: Vectors, *, dense: bool) -> J
             in_scope.append(answer is not None)
             kind.append(registry.kind)
     return Judged(np.array(features), np.array(right), np.array(in_scope), np.array(kind))
-
-
-def auroc(scores: Floats, truth: npt.NDArray[np.bool_]) -> float:
-    """Return the chance that a true row scores above a false one; ties count half."""
-    _, rank, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = (np.cumsum(counts) - (counts - 1) / 2.0)[rank]
-    n_true = int(truth.sum())
-    n_false = len(truth) - n_true
-    if not n_true or not n_false:
-        return float("nan")
-    return float((mean_rank[truth].sum() - n_true * (n_true + 1) / 2) / (n_true * n_false))
-
-
-def calibration_error(p: Floats, truth: npt.NDArray[np.bool_], *, bins: int = 15) -> float:
-    """Return the expected calibration error over `bins` of equal width (Naeini et al. 2015)."""
-    at = np.clip((p * bins).astype(int), 0, bins - 1)
-    gaps = [
-        (at == b).mean() * abs(p[at == b].mean() - truth[at == b].mean())
-        for b in range(bins)
-        if (at == b).any()
-    ]
-    return float(sum(gaps))
 
 
 def figures(judged: Judged, p: Floats) -> dict[str, float]:

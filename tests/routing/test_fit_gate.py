@@ -6,13 +6,11 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from intrinsic.routing.gate import load_gate
 from intrinsic.training import fit_gate
 from intrinsic.training.gate_corpus import FILES, read_corpus
-from intrinsic.training.gate_figures import auroc, calibration_error
 from intrinsic.training.own_words import DOMAIN_CARDS, OWN_WORDS
 from intrinsic.training.simulated import simulate
 from tests.routing.fakes import BagEmbedder
@@ -90,16 +88,6 @@ def test_no_registry_is_asked_what_it_shows(data: Path) -> None:
         assert not shown & {text for text, answer in registry.asked if answer is not None}
         assert {answer for _, answer in registry.asked} <= names | {None}
         assert len(registry.asked) == 100
-
-
-def test_figures_are_those_of_slow_references() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.random(200) < 0.5
-    scores = (rng.random(200) + 0.3 * truth).round(1).astype(np.float64)
-    pairs = [(a > b) + 0.5 * (a == b) for a in scores[truth] for b in scores[~truth]]
-    assert auroc(scores, truth) == pytest.approx(np.mean(pairs))
-    assert np.isnan(auroc(scores, np.ones(200, bool)))
-    assert calibration_error(np.full(200, 0.7), truth) == pytest.approx(abs(0.7 - truth.mean()))
 
 
 def test_own_words_of_fitting_are_not_those_of_testing() -> None:
