@@ -1,4 +1,4 @@
-"""The routers `keyword`, `embedding` and `hybrid`."""
+"""The routers `keyword`, `embedding`, `hybrid`, `llm` and `cascade`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from intrinsic.hookspecs import hookimpl
 if TYPE_CHECKING:
     from intrinsic.routing.router import Router
 
-NAMES = ("keyword", "embedding", "hybrid")
+NAMES = ("keyword", "embedding", "hybrid", "llm", "cascade")
 
 
 @hookimpl

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,9 @@ from intrinsic.errors import ConfigError
 from intrinsic.manager import AdapterManager, ManagerOptions
 from intrinsic.plugins import PluginManager
 from intrinsic.registry import AdapterRegistry
-from intrinsic.routing.router import Embedder
+from intrinsic.routing.llm_options import LLMOptions
+from intrinsic.routing.router import Embedder, Router
+from intrinsic.wiring.base_scorer import BaseScorer
 from intrinsic.wiring.plugin_router import PluginRouter
 
 
@@ -26,10 +29,14 @@ class WeightInterface(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WiringOptions:
-    """`router` is the name of a built-in or plugin router; at most `top_k` adapters are mixed."""
+    """`router` is the name of a built-in or plugin router; at most `top_k` adapters are mixed.
+
+    `llm` is for the routers that ask a language model.
+    """
 
     router: str = "hybrid"
     top_k: int = 2
+    llm: LLMOptions = field(default_factory=LLMOptions)
     manager: ManagerOptions = field(default_factory=ManagerOptions)
 
     def __post_init__(self) -> None:
@@ -59,8 +66,9 @@ def setup_weight_interface(
 
     Without an embedder the bundled one is used where the router needs one. `plugins` are the
     bus's own unless given, else the built-in and the installed ones; a bus without gets them.
+    Routers that ask a language model get this one, as its base, unless the options name another.
     While the bus is suspended the active mixture is bypassed as well. Raises `ConfigError` for an
-    unknown router.
+    unknown router, and for one that needs what the backend cannot do.
     """
     chosen = options or WiringOptions()
     found = plugins or bus.plugins or make_plugins()
@@ -68,13 +76,27 @@ def setup_weight_interface(
         bus.plugins = found
     make_router = found.factory("register_routers", chosen.router, "router")
     make_embedder = found.factory("register_embedders", "sentence-transformers", "embedder")
-    ranked = make_router(make_embedder(None) if embedder is None else embedder)
-    router = PluginRouter(ranked, found, top_k=chosen.top_k)
+    encoder = make_embedder(None) if embedder is None else embedder
     manager = AdapterManager(backend, registry, options=chosen.manager, plugins=found)
+    routed = _make_router(make_router, encoder, BaseScorer.of(manager), chosen.llm)
+    router = PluginRouter(routed, found, top_k=chosen.top_k)
     interface = WeightInterface(manager, router)
     found.call_sync("register_handlers", bus=bus, interface=interface)
     _follow_kill_switch(bus, manager)
     return interface
+
+
+def _make_router(
+    make: Callable[..., Router], embedder: Embedder, scorer: BaseScorer | None, llm: LLMOptions
+) -> Router:
+    """Call a router's factory, with `scorer` and `llm` where it takes these by keyword alone."""
+    offered = {"scorer": scorer, "llm": llm}
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # a class or function that hides what it takes
+        return make(embedder)
+    taken = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+    return make(embedder, **{name: offered[name] for name in taken & offered.keys()})
 
 
 def _follow_kill_switch(bus: MemoryBus, manager: AdapterManager) -> None:
