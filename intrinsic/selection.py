@@ -39,12 +39,14 @@ class RouteContext:
     """What a router may know besides the query: whose request it is, and the memories it came with.
 
     `memories` are in the order of the event; `exclude` names adapters that must not be chosen.
+    A `trial` (shadow mode) leaves no trace that later requests of the session see.
     """
 
     request_id: str | None = None
     session_id: str | None = None
     memories: tuple[MemoryVector, ...] = ()
     exclude: frozenset[str] = frozenset()
+    trial: bool = False
 
 
 NO_CONTEXT = RouteContext()

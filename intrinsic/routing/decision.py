@@ -1,8 +1,9 @@
-"""From judged evidence to selections: who fits, with which weight, and why in words."""
+"""From evidence to confidences in ranking order, and why in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,15 +11,15 @@ from intrinsic.routing.evidence import Evidence, Floats
 from intrinsic.routing.gate import Gate
 from intrinsic.routing.question import Question
 from intrinsic.routing.text import stem, words
-from intrinsic.selection import Selection
 
 _EXAMPLE_CHARS = 60
 _WORDS_SHOWN = 4
+_DIGITS = 9  # of a confidence; what depends on how many rows are looked at lies below
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Every candidate of one query, best first.
+    """Every candidate of one question, best first.
 
     The confidence of the first is the probability that it is right; that of a later one, that it
     would be right if those before it were not there, and never more than theirs.
@@ -29,6 +30,17 @@ class Ranking:
     gate: Gate
     note: str = ""
 
+    def without(self, rows: Collection[int]) -> Ranking:
+        """Return the ranking of all but some rows, which are no rivals of the others either."""
+        return replace(self, evidence=self.evidence.without(rows)) if rows else self
+
+    def leading(self, first: int | None = None) -> list[tuple[int, float]]:
+        """Return the `first` rows, or all, each with its confidence."""
+        rows = self.evidence.leading(first)
+        if len(rows) == 0:
+            return []
+        return list(zip(rows.tolist(), self.confidences(first).tolist(), strict=True))
+
     def confidences(self, first: int | None = None) -> Floats:
         """Return how sure the gate is of the `first` rows in ranking order, or of all.
 
@@ -37,37 +49,14 @@ class Ranking:
         found = self.gate.probabilities(self.evidence.features(first))
         if self.evidence.meaning is None:
             found[self.evidence.scores[self.evidence.leading(first)] == 0.0] = 0.0
-        return np.minimum.accumulate(found)
+        return np.minimum.accumulate(found.round(_DIGITS))
 
-    def all(self, first: int | None = None) -> list[Selection]:
-        """Return every candidate, or the first; given twice it comes twice. Weights are 0."""
-        view = self.evidence.view
-        rank_of = {int(row): rank for rank, row in enumerate(self.evidence.order)}
-        ranks = sorted(rank_of[row] for row in view.rows)[:first]
-        confidences = self.confidences()
-        return [self._selection(rank, float(confidences[rank]), 0.0) for rank in ranks]
+    def score(self, row: int) -> float:
+        """Return what a row is ordered by."""
+        return round(float(self.evidence.scores[row]), 6)
 
-    def chosen(self, *, top_k: int, threshold: float, min_weight: float) -> list[Selection]:
-        """Return those that fit: at most `top_k`, weighted by confidence, their sum 1."""
-        kept = [float(value) for value in self.confidences(top_k) if value >= threshold]
-        while len(kept) > 1 and kept[-1] < min_weight * sum(kept):
-            kept.pop()
-        total = sum(kept)
-        return [
-            self._selection(rank, value, value / total if total else 1.0)
-            for rank, value in enumerate(kept)
-        ]
-
-    def _selection(self, rank: int, confidence: float, weight: float) -> Selection:
-        row = int(self.evidence.order[rank])
-        return Selection(
-            adapter=self.evidence.view.labels[row],
-            confidence=confidence,
-            weight=weight,
-            reason=self._reason(row),
-        )
-
-    def _reason(self, row: int) -> str:
+    def reason(self, row: int) -> str:
+        """Return what speaks for a row, in words."""
         parts = [part for part in (self._nearness(row), self._words(row)) if part]
         reason = " and ".join(parts) or "has no word in common with it"
         return f"{reason} ({self.note})" if self.note else reason

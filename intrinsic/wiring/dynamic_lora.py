@@ -47,13 +47,18 @@ class DynamicLoraHandler:
         if named:
             return named, skipped
         cards = [entry.card for entry in self._manager.registry.list_adapters()]
-        context = RouteContext(event.context.request_id, event.context.session_id, event.vectors)
+        context = RouteContext(
+            event.context.request_id,
+            event.context.session_id,
+            event.vectors,
+            trial=self._bus.is_shadow(event),
+        )
         try:
             selections = await self._router.route(event.text, candidates=cards, context=context)
         except Exception as error:
             logger.warning("routing failed, the base model answers: %s", error)
             return [], [*skipped, Skipped("router", f"{type(error).__name__}: {error}")]
-        if not self._bus.is_shadow(event):
+        if not context.trial:
             self._runners_up.note(event.text, cards, context, selections)
         return selections, skipped
 

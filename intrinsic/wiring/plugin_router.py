@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeGuard, TypeVar
+from typing import TYPE_CHECKING
 
 from intrinsic.card import AdapterCard
 from intrinsic.errors import RoutingError
 from intrinsic.routing.card_router import CardRouter
 from intrinsic.routing.router import RankingRouter, Router
 from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
+from intrinsic.wiring.plugin_answers import allowed, are_selections, checked, explained
 
 if TYPE_CHECKING:
     from intrinsic.plugins import PluginManager
 
 
-logger = logging.getLogger("intrinsic.wiring")
-
-
 class PluginRouter:
     """Asks `select_adapters`, then `router`, then `adjust_selections`, then tells `on_route`.
 
-    A plugin that raises or hangs is passed over. `top_k` is what a call without it gets.
+    A plugin that raises or hangs is passed over; one that names what the context excludes is not
+    obeyed in that, and what a plugin changed says so in its reason. A router that remembers who
+    answers in a session is told who does in the end. `top_k` is what a call without it gets.
     """
 
     def __init__(self, router: Router, plugins: PluginManager, *, top_k: int = 1) -> None:
@@ -31,6 +30,7 @@ class PluginRouter:
         self.top_k = top_k
         self._asked = False
         self._ranks = isinstance(router, RankingRouter)
+        self._tell = getattr(router, "answered", None)
 
     @property
     def can_rank(self) -> bool:
@@ -47,12 +47,14 @@ class PluginRouter:
     ) -> list[Selection]:
         """Return at most `top_k` selections, best first; empty means that none fits."""
         count = self.top_k if top_k is None else top_k
-        chosen = await self._choose(query, candidates, count, context)
-        if self.plugins.has("adjust_selections"):
-            outcome = await self.plugins.call_chain(
-                "adjust_selections", "selections", chosen, query=query, context=context
-            )
-            chosen = _selections(outcome.value, "adjust_selections", chosen)[:count]
+        decided = await self._decided(query, candidates, count, context)
+        before = decided
+        if before is None:
+            before = await self._routed(query, candidates, count, context)
+        chosen = await self._adjusted(query, before, count, context)
+        routed = decided is None
+        if self._tell is not None and not (routed and _first(chosen) == _first(before)):
+            self._tell(chosen, candidates=candidates, context=context, routed=routed)
         if self.plugins.has("on_route"):
             await self.plugins.notify("on_route", query=query, selections=chosen, context=context)
         return chosen
@@ -106,40 +108,46 @@ class PluginRouter:
         if warm is not None:
             await warm(candidates)
 
-    async def _choose(
+    async def _decided(
+        self, query: str, candidates: Sequence[AdapterCard], top_k: int, context: RouteContext
+    ) -> list[Selection] | None:
+        """What a plugin chooses in the router's place; None where none does."""
+        if not self.plugins.has("select_adapters"):
+            return None
+        outcome = await self.plugins.call_first(
+            "select_adapters", query=query, candidates=candidates, top_k=top_k, context=context
+        )
+        answer = checked(outcome.value, "select_adapters")
+        return None if answer is None else allowed(answer, context)[:top_k]
+
+    async def _routed(
         self, query: str, candidates: Sequence[AdapterCard], top_k: int, context: RouteContext
     ) -> list[Selection]:
-        if self.plugins.has("select_adapters"):
-            outcome = await self.plugins.call_first(
-                "select_adapters",
-                query=query,
-                candidates=candidates,
-                top_k=top_k,
-                context=context,
-            )
-            answer = _selections(outcome.value, "select_adapters", None)
-            if answer is not None:
-                return answer[:top_k]
         self._asked = True
         routed: object = await self.router.route(
             query, candidates=candidates, top_k=top_k, context=context
         )
-        if not _are_selections(routed):
+        if not are_selections(routed):
             raise RoutingError(f"the router answered {routed!r}; it must return Selection objects")
         return list(routed)
 
+    async def _adjusted(
+        self, query: str, chosen: list[Selection], top_k: int, context: RouteContext
+    ) -> list[Selection]:
+        if not self.plugins.has("adjust_selections"):
+            return chosen
+        outcome = await self.plugins.call_chain(
+            "adjust_selections", "selections", chosen, query=query, context=context
+        )
+        adjusted = chosen
+        plugins: list[str] = []
+        for result in outcome.results:
+            answer = checked(result.value, "adjust_selections")
+            if answer is not None:
+                adjusted = answer
+                plugins.append(result.plugin)
+        return explained(allowed(adjusted, context)[:top_k], chosen, ", ".join(plugins))
 
-_Fallback = TypeVar("_Fallback")
 
-
-def _selections(value: object, hook: str, fallback: _Fallback) -> list[Selection] | _Fallback:
-    """A plugin's answer; one that is no list of selections is logged and passed over."""
-    if _are_selections(value):
-        return list(value)
-    if value is not None:
-        logger.warning("a plugin's %s answered %r, no list of Selection: passed over", hook, value)
-    return fallback
-
-
-def _are_selections(value: object) -> TypeGuard[Sequence[Selection]]:
-    return isinstance(value, list | tuple) and all(isinstance(v, Selection) for v in value)
+def _first(selections: Sequence[Selection]) -> str | None:
+    return selections[0].adapter if selections else None
