@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from intrinsic.routing.evaluation import accepted_and_right, calibration_error
+
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-
-REFUSED = 0.95
-"""The share of the out-of-scope queries that `a95` refuses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +44,7 @@ class Answers:
     @property
     def a95(self) -> float:
         """The share of in-scope queries accepted and right where 95 % of the others are refused."""
-        right = np.where(self.right, self.confidence, -np.inf)[self.in_scope]
-        return float((right > bar(self.confidence[~self.in_scope])).mean())
+        return accepted_and_right(self.confidence, self.right, self.in_scope)
 
     @property
     def ece(self) -> float:
@@ -60,12 +58,6 @@ class Answers:
         return Answers(self.in_scope[at], self.right[at], self.accepted[at], self.confidence[at])
 
 
-def bar(outside: Floats) -> float:
-    """The confidence that at most 5 % of the out-of-scope queries exceed."""
-    allowed = int((1.0 - REFUSED) * len(outside) + 1e-9)
-    return float(np.sort(outside)[::-1][allowed])
-
-
 def a95_interval(runs: list[Answers], seed: int, draws: int = 1000) -> tuple[float, float]:
     """The 95 % interval of the mean `a95` of runs on the same queries (percentile bootstrap)."""
     found = np.array(
@@ -76,21 +68,3 @@ def a95_interval(runs: list[Answers], seed: int, draws: int = 1000) -> tuple[flo
     )
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
-
-
-def calibration_error(confidence: Floats, right: Flags, bins: int = 15) -> float:
-    """`Σ_b share_b · |mean confidence - share right|` over equal bins (Guo et al. 2017)."""
-    at = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    counts = np.bincount(at, minlength=bins)
-    gaps = np.bincount(at, confidence - right, minlength=bins)
-    return float(np.abs(gaps[counts > 0]).sum() / len(confidence))
-
-
-def auroc(present: Floats, absent: Floats) -> float:
-    """The probability that a present one has the higher score; ties count one half."""
-    values, ranks = np.unique(np.concatenate([present, absent]), return_inverse=True)
-    counts = np.bincount(ranks, minlength=len(values))
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2.0  # 1-based, ties share theirs
-    total = float(mean_rank[ranks[: len(present)]].sum())
-    n, m = len(present), len(absent)
-    return (total - n * (n + 1) / 2.0) / (n * m)

@@ -11,10 +11,11 @@ import numpy as np
 
 from benchmarks import _routing_rival as rival
 from benchmarks._routing_data import EVERY, Clinc, Kind, Row
-from benchmarks._routing_metrics import Answers, a95_interval, auroc, calibration_error
+from benchmarks._routing_metrics import Answers, a95_interval
 from benchmarks._routing_vectors import Known, Say
 from intrinsic.card import AdapterCard
 from intrinsic.routing import make_router
+from intrinsic.routing.evaluation import auroc, calibration_error
 
 EXAMPLES = {"k0": 0, "k5": 5, "k10": 10, "all": EVERY}
 
@@ -85,7 +86,7 @@ async def near(task: Task) -> dict[str, Any]:
             router = rival.build(registered, task.known)
             said["semantic_router"] = await rival.answers(router, rows, "intent")
         for who, answers in said.items():
-            score = auroc(answers.confidence[~missing], answers.confidence[missing])
+            score = auroc(answers.confidence, ~missing)
             found.setdefault(who, []).append(score)
     return {
         "near_oos_auroc_k10": _percent(found["ours"]),
@@ -149,8 +150,6 @@ async def _rivals(task: Task, cards: tuple[AdapterCard, ...]) -> dict[str, Answe
     if cards[0].examples:
         router = rival.build(cards, task.known, with_card=True)
         found["semantic_router_with_card"] = await rival.answers(router, task.scored, "intent")
-    else:
-        found["semantic_router_with_card"] = plain
     return found
 
 
