@@ -85,14 +85,17 @@ class EncoderGuard:
             fetched.update((text, vector) for text, vector in known if vector is not None)
             missing = [text for text in batch if text not in fetched]
             if missing:
-                vectors = await self._ask(missing)
+                vectors = await self._ask(missing, cards=True)
                 self._cache.put(missing, vectors)
                 fetched.update(zip(missing, vectors, strict=True))
         return np.stack([fetched[text] for text in texts])
 
-    async def _ask(self, texts: list[str]) -> Vectors:
+    async def _ask(self, texts: list[str], *, cards: bool = False) -> Vectors:
+        embed = self._embedder.embed
+        if cards:  # an embedder may keep what is no user's text
+            embed = getattr(self._embedder, "embed_cards", embed)
         try:
-            values = np.asarray(await self._embedder.embed(texts))
+            values = np.asarray(await embed(texts))
             vectors = unit_rows(values, len(texts), type(self._embedder).__name__)
         except EncoderError:
             raise
