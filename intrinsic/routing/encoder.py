@@ -1,15 +1,16 @@
-"""The default text encoder: sentence-transformers, loaded late, run off the event loop.
+"""The default text encoder: loaded late, run off the event loop, callers' texts in batches.
 
 Importing this module imports no tensor library.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -17,44 +18,32 @@ import numpy as np
 from anyio.lowlevel import RunVar
 
 from intrinsic.errors import ConfigError, EncoderError
-from intrinsic.routing.model_loading import BUNDLED_DIMENSION, BUNDLED_MODEL, load_model
+from intrinsic.routing.disk_vectors import DiskVectors
+from intrinsic.routing.encoder_options import EncoderOptions
+from intrinsic.routing.model_loading import BUNDLED_DIMENSION, BUNDLED_MODEL
+from intrinsic.routing.onnx_model import OnnxModel, onnx_installed
+from intrinsic.routing.pieces import cut, means, unit_rows
+from intrinsic.routing.query_batches import QueryBatches
 from intrinsic.routing.router import Vectors
-from intrinsic.routing.vector_cache import VectorCache
+from intrinsic.routing.text_model import TextModel, TorchModel
+from intrinsic.routing.vector_cache import Vector, VectorCache
+
+__all__ = ["EncoderOptions", "SentenceEncoder", "clean", "unit_rows"]
 
 _T = TypeVar("_T")
+_LOG = logging.getLogger("intrinsic.routing")
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_encoder_limiter")
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderOptions:
-    """How a `SentenceEncoder` works.
-
-    `cached_texts` vectors are kept by text. A text of more tokens than the model reads at once
-    is read in pieces; if these are more than `max_pieces`, that many, spread evenly over it.
-    `busy_timeout_s` bounds the wait for another thread that holds the model.
-    """
-
-    device: str = "cpu"
-    batch_size: int = 32
-    cached_texts: int = 2048
-    max_pieces: int = 16
-    busy_timeout_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("max_pieces", 1), ("cached_texts", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if not self.busy_timeout_s > 0:
-            raise ConfigError(f"busy_timeout_s is {self.busy_timeout_s}; it must be above 0")
+_CARDS_AT_ONCE = 1024
 
 
 class SentenceEncoder:
     """An `Embedder` around any sentence-transformers model, by name or path.
 
     Without `model` it is the bundled one and needs no network. The model is loaded by the first
-    call, or by `warm_up()`; concurrent calls take turns. The vector of a text that is read in
-    pieces is the mean of theirs, weighted by length. Raises `EncoderError` when the model is
-    missing, unsound, busy for too long, fails, or gives values that are not finite.
+    call, or by `warm_up()`; calls that come while it is busy are encoded together. The vector of
+    a text that is read in pieces is the mean of theirs, weighted by length. Raises `EncoderError`
+    when the model is missing, unsound, busy for too long, fails, or gives values that are not
+    finite, and `ConfigError` where `runtime="onnx"` is asked of another model than the bundled one.
     """
 
     def __init__(
@@ -62,15 +51,38 @@ class SentenceEncoder:
     ) -> None:
         self.options = options or EncoderOptions()
         self._source = None if model is None or str(model) == BUNDLED_MODEL else str(model)
+        if self.options.runtime == "onnx" and not self._may_be_onnx:
+            raise ConfigError(
+                f"runtime 'onnx' is for the bundled {BUNDLED_MODEL} on device 'cpu', not for "
+                f"{self.name!r} on {self.options.device!r}; choose 'auto' or 'torch'"
+            )
         self._dimension = BUNDLED_DIMENSION if self._source is None else 0
-        self._model: Any = None
-        self._turn = threading.Lock()
+        self._model: TextModel | None = None
+        self._loading = threading.Lock()
         self._cache = VectorCache(self.options.cached_texts)
+        folder = self.options.cache_dir
+        self._disk = (
+            None if folder is None else DiskVectors(Path(folder), self.options.disk_cached_texts)
+        )
+        self._batches = QueryBatches(
+            self._loaded,
+            self._encode,
+            name=self.name,
+            size=self.options.batch_size,
+            busy_timeout_s=self.options.busy_timeout_s,
+        )
 
     @property
     def name(self) -> str:
         """The model's name or path."""
         return self._source or BUNDLED_MODEL
+
+    @property
+    def runtime(self) -> str:
+        """What computes the vectors, "onnx" or "torch"; "auto" until that is decided."""
+        if self._model is None:
+            return self.options.runtime
+        return "onnx" if isinstance(self._model, OnnxModel) else "torch"
 
     @property
     def dimension(self) -> int:
@@ -83,115 +95,107 @@ class SentenceEncoder:
         return self._dimension
 
     async def warm_up(self) -> None:
-        """Load the model and encode one text, so that the first request does not pay for it."""
-        await _in_thread(lambda: self._take_turn(["warm up"]))
+        """Load the model (make its int8 form where that is missing) and encode one text."""
+        await self._batches.embed(["warm up"])
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Return one unit vector per text, in their order: `(n_texts, dimension)` float32.
 
-        When the caller's deadline passes it returns at once; the work in the thread goes on and
-        what it made is cached.
+        Nothing is written to disk. When the caller's deadline passes it returns at once; the batch
+        that is being encoded is finished and cached.
         """
-        wanted = [clean(text) for text in texts]
-        if not wanted:
-            return np.zeros((0, self._dimension), np.float32)
-        found = [vector for vector in self._cache.get(wanted) if vector is not None]
-        if len(found) == len(wanted):
-            return np.stack(found)
-        return await _in_thread(lambda: self._take_turn(wanted))
+        return await self._embed([clean(text) for text in texts], on_disk=False)
 
-    def _take_turn(self, texts: list[str]) -> Vectors:
-        if not self._turn.acquire(timeout=self.options.busy_timeout_s):
-            raise EncoderError(
-                f"encoder {self.name!r} was busy for {self.options.busy_timeout_s:g} s; "
-                "raise busy_timeout_s or send fewer texts at once"
-            )
-        try:
-            found = zip(texts, self._cache.get(texts), strict=True)
-            vectors = {text: vector for text, vector in found if vector is not None}
-            missing = [text for text in dict.fromkeys(texts) if text not in vectors]
-            if missing:
-                fresh = self._encode(missing)
-                self._cache.put(missing, fresh)
-                vectors.update(zip(missing, fresh, strict=True))
-            return np.stack([vectors[text] for text in texts])
-        finally:
-            self._turn.release()
+    async def embed_cards(self, texts: Sequence[str]) -> Vectors:
+        """As `embed`, for texts that are no user's: their vectors are kept on disk as well."""
+        return await self._embed([clean(text) for text in texts], on_disk=self._disk is not None)
+
+    async def _embed(self, texts: list[str], *, on_disk: bool) -> Vectors:
+        if not texts:
+            return np.zeros((0, self._dimension), np.float32)
+        pairs = zip(texts, self._cache.get(texts), strict=True)
+        known = {text: vector for text, vector in pairs if vector is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing and on_disk:
+            known.update(await self._embed_cards(missing))
+        elif missing:
+            known.update(zip(missing, await self._batches.embed(missing), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    async def _embed_cards(self, texts: list[str]) -> dict[str, Vector]:
+        found = await _in_thread(partial(self._from_disk, texts))
+        missing = [text for text in texts if text not in found]
+        for at in range(0, len(missing), _CARDS_AT_ONCE):
+            some = missing[at : at + _CARDS_AT_ONCE]
+            vectors = await self._batches.embed(some)
+            found.update(zip(some, vectors, strict=True))
+            await _in_thread(partial(self._to_disk, some, vectors))
+        return found
+
+    def _from_disk(self, texts: list[str]) -> dict[str, Vector]:
+        identity = self._identity()
+        if self._disk is None or identity is None:
+            return {}
+        found = zip(texts, self._disk.get(identity, texts), strict=True)
+        return {
+            text: vector
+            for text, vector in found
+            if vector is not None and len(vector) == self._dimension
+        }
+
+    def _to_disk(self, texts: list[str], vectors: Vectors) -> None:
+        identity = self._identity()
+        if self._disk is not None and identity is not None:
+            self._disk.put(identity, texts, vectors)
+
+    def _identity(self) -> str | None:
+        identity = self._loaded().identity
+        return None if identity is None else f"{identity} pieces:{self.options.max_pieces}"
 
     def _encode(self, texts: list[str]) -> Vectors:
         model = self._loaded()
         try:
             pieces = [self._pieces(model, text) for text in texts]
             flat = [piece for of_text in pieces for piece in of_text]
-            raw = model.encode(
-                flat,
-                batch_size=self.options.batch_size,
-                show_progress_bar=False,
-                convert_to_numpy=True,
-            )
+            raw = model.encode(flat, self.options.batch_size)
         except Exception as error:
             raise EncoderError(f"encoder {self.name!r} failed: {error}") from error
-        vectors = unit_rows(np.asarray(raw), len(flat), self.name)
-        if len(flat) == len(texts):
-            return vectors
-        return _means(vectors, [[len(piece) + 1 for piece in of_text] for of_text in pieces])
+        vectors = means(unit_rows(np.asarray(raw), len(flat), self.name), pieces)
+        self._cache.put(texts, vectors)
+        return vectors
 
-    def _pieces(self, model: Any, text: str) -> list[str]:  # noqa: ANN401
-        limit = int(getattr(model, "max_seq_length", None) or 0) - 2  # room for [CLS] and [SEP]
-        if limit < 1 or len(text) <= limit:
+    def _pieces(self, model: TextModel, text: str) -> list[str]:
+        if model.limit < 1 or len(text) <= model.limit:
             return [text]
-        tokens = model.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        offsets = tokens["offset_mapping"]
-        if len(offsets) <= limit:
-            return [text]
-        firsts = list(range(0, len(offsets), limit))
-        if len(firsts) > self.options.max_pieces:
-            spread = np.linspace(0, len(firsts) - 1, self.options.max_pieces).round().astype(int)
-            firsts = [firsts[at] for at in spread]
-        lasts = [min(first + limit, len(offsets)) - 1 for first in firsts]
-        return [
-            text[offsets[first][0] : offsets[last][1]]
-            for first, last in zip(firsts, lasts, strict=True)
-        ]
+        return cut(text, model.spans(text), model.limit, self.options.max_pieces)
 
-    def _loaded(self) -> Any:  # noqa: ANN401
-        if self._model is None:
-            self._model = load_model(self._source, self.options.device)
-            get = getattr(self._model, "get_embedding_dimension", None)
-            get = get or self._model.get_sentence_embedding_dimension
-            self._dimension = int(get() or 0)
-        return self._model
+    def _loaded(self) -> TextModel:
+        with self._loading:
+            if self._model is None:
+                self._model = self._load()
+                self._dimension = self._model.dimension
+            return self._model
+
+    def _load(self) -> TextModel:
+        options = self.options
+        folder = None if options.cache_dir is None else Path(options.cache_dir)
+        if options.runtime == "onnx":
+            return OnnxModel(folder, options.threads)
+        if options.runtime == "auto" and self._may_be_onnx and onnx_installed():
+            try:
+                return OnnxModel(folder, options.threads)
+            except EncoderError as error:
+                _LOG.warning("the encoder runs in torch: %s", error)
+        return TorchModel(self._source, options.device)
+
+    @property
+    def _may_be_onnx(self) -> bool:
+        return self._source is None and self.options.device == "cpu"
 
 
 def clean(text: str) -> str:
     """Return `text` without lone surrogates, which no tokenizer takes."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def unit_rows(values: np.ndarray[Any, Any], rows: int, name: str) -> Vectors:
-    """Return `values` as unit vectors; raise `EncoderError` unless `(rows, d)` and finite."""
-    if values.ndim != 2 or values.shape[0] != rows or values.shape[1] == 0:
-        raise EncoderError(
-            f"encoder {name!r} gave an array of shape {values.shape} for {rows} texts; "
-            f"it must be ({rows}, dimension)"
-        )
-    vectors: Vectors = values.astype(np.float32)
-    if not np.isfinite(vectors).all():
-        raise EncoderError(f"encoder {name!r} gave values that are not finite; use another model")
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.where(lengths > 0, lengths, 1.0)
-    return vectors
-
-
-def _means(vectors: Vectors, lengths: Sequence[Sequence[int]]) -> Vectors:
-    rows, at = [], 0
-    for of_text in lengths:
-        share = np.asarray(of_text, np.float32)
-        rows.append(share @ vectors[at : at + len(of_text)])
-        at += len(of_text)
-    return unit_rows(np.stack(rows), len(lengths), "mean of pieces")
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:

