@@ -70,6 +70,11 @@ def adjust_selections(
 
 
 @hookspec
+def suggest_examples(card: AdapterCard, count: int) -> list[str] | None:
+    """Write `count` queries that the card's adapter should answer; None leaves it to others."""
+
+
+@hookspec
 def on_event(event: MemoryEvent) -> None:
     """Hear of an event before its handlers run."""
 

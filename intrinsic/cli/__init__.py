@@ -1,4 +1,4 @@
-"""The command line: `intrinsic demo`, `ask`, `adapters`, `plugins`."""
+"""The command line: `intrinsic demo`, `ask`, `route`, `adapters`, `plugins`."""
 
 from intrinsic.cli.app import main
 

@@ -10,8 +10,11 @@ from typing import Annotated
 import anyio
 import typer
 
+from intrinsic.cli.arguments import AdaptersDir, Json, PluginsDir, RouterName
+from intrinsic.cli.card_command import card_command
 from intrinsic.cli.ending import run_command
 from intrinsic.cli.output import replace_what_cannot_be_written, tell
+from intrinsic.cli.route_app import route_app
 
 app = typer.Typer(
     name="intrinsic",
@@ -20,16 +23,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-adapters_app = typer.Typer(help="Look at the known adapters, merge them.", no_args_is_help=True)
+adapters_app = typer.Typer(
+    help="Look at the known adapters, edit their cards, merge them.", no_args_is_help=True
+)
 app.add_typer(adapters_app, name="adapters")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-AdaptersDir = Annotated[
-    Path | None, typer.Option("--adapters-dir", help="Folder of adapters [default: the bundled].")
-]
-PluginsDir = Annotated[
-    list[Path] | None, typer.Option("--plugins", help="Folder of drop-in plugins; may be repeated.")
-]
+app.add_typer(route_app, name="route")
+adapters_app.command("card")(card_command)
 
 
 @app.command()
@@ -44,13 +43,11 @@ def demo(json: Json = False) -> None:
 def ask(
     text: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[
-        str | None, typer.Option(help="Path or hub name of a causal model [default: the bundled].")
+        str | None, typer.Option(help="Path or hub name of a causal model; default: the bundled.")
     ] = None,
     adapters_dir: AdaptersDir = None,
     top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
-    router: Annotated[
-        str, typer.Option(help="keyword, embedding, hybrid, or a plugin's.")
-    ] = "hybrid",
+    router: RouterName = "hybrid",
     explain: Annotated[bool, typer.Option(help="Show what the router thought.")] = False,
     no_adapt: Annotated[bool, typer.Option(help="Ask the base model.")] = False,
     shadow: Annotated[bool, typer.Option(help="Route and record, apply nothing.")] = False,
@@ -103,12 +100,12 @@ def merge_adapters(
         str, typer.Option(help="exact, svd, ties, dare, dare_ties, magnitude_prune, or a plugin's.")
     ] = "exact",
     rank: Annotated[
-        int | None, typer.Option(help="Store at most this rank [default: sum of the ranks].")
+        int | None, typer.Option(help="Store at most this rank; default: sum of the ranks.")
     ] = None,
     density: Annotated[
         float | None, typer.Option(help="Share of values that pruning or dropping keeps.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes what dare drops [default: 0].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes what dare drops; default: 0.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16 or float64.")] = "float32",
     force: Annotated[bool, typer.Option(help="Replace the adapter that is in the folder.")] = False,
     adapters_dir: AdaptersDir = None,

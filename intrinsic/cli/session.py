@@ -62,7 +62,7 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
     registry = open_registry(options)
     with loading("loading", ("model", "router")) as done:
         factory = plugins.factory("register_backends", options.backend, "backend")
-        backend = await anyio.to_thread.run_sync(_load_model, factory, options.model)
+        backend = await anyio.to_thread.run_sync(load_model, factory, options.model)
         done()
         bus = MemoryBus(plugins=plugins)
         wiring = WiringOptions(router=options.router, top_k=options.top_k)
@@ -107,7 +107,8 @@ def open_registry(options: SessionOptions) -> AdapterRegistry:
     return registry
 
 
-def _load_model(factory: Callable[[str], ModelBackend], model: str | None) -> ModelBackend:
+def load_model(factory: Callable[[str], ModelBackend], model: str | None) -> ModelBackend:
+    """Build a backend for a model, by default the bundled one; its library keeps quiet."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()

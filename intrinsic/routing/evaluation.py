@@ -44,10 +44,16 @@ class Answer:
         return self.confidences[0] if self.confidences else 0.0
 
     def decided(self, threshold: float, thresholds: Mapping[str, float]) -> str | None:
-        """The first label whose confidence reaches its own threshold, else the common one."""
-        pairs = zip(self.ranked, self.confidences, strict=True)
-        passed = (label for label, p in pairs if p >= thresholds.get(label, threshold))
-        return next(passed, None)
+        """The first label whose confidence reaches its own threshold, or else the common one.
+
+        As in routing, one that was refused casts doubt: the rest count `p · Π (1 - p_refused)`.
+        """
+        doubt = 1.0
+        for label, p in zip(self.ranked, self.confidences, strict=True):
+            if p * doubt >= thresholds.get(label, threshold):
+                return label
+            doubt *= 1.0 - p
+        return None
 
 
 class Confusion(NamedTuple):

@@ -12,6 +12,7 @@ from intrinsic.errors import ConfigError, IntrinsicError
 from intrinsic.routing.card_router import CardRouter
 from intrinsic.routing.evaluation import Answer, Report, measure
 from intrinsic.routing.labelled import Labelled
+from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.router import RankingRouter
 from intrinsic.selection import Selection
 
@@ -43,7 +44,7 @@ async def evaluate(
     answers = await ask_all(
         router, labelled, cards, unknown_as_none=unknown_as_none, progress=progress
     )
-    names = _labels(cards)
+    names = labels_of(cards)
     own = {names[card.key]: card.threshold for card in cards if card.threshold is not None}
     return measure(answers, threshold=chosen, thresholds=own)
 
@@ -81,6 +82,14 @@ async def ask_all(
     return answers
 
 
+def labels_of(cards: Sequence[AdapterCard]) -> dict[str, str]:
+    """Return what routers call each card, by `name@version`, and by name where one card has it."""
+    distinct = dict.fromkeys(cards)
+    count = Counter(card.name for card in distinct)
+    alone = {card.name: card.name for card in distinct if count[card.name] == 1}
+    return alone | {card.key: alone.get(card.name, card.key) for card in distinct}
+
+
 async def _together(
     router: RankingRouter, texts: Sequence[str], cards: tuple[AdapterCard, ...]
 ) -> list[list[Selection]]:
@@ -111,21 +120,14 @@ async def _first(
 
 
 def _threshold(router: RankingRouter) -> float:
-    return router.options.threshold if isinstance(router, CardRouter) else 0.5
-
-
-def _labels(cards: Sequence[AdapterCard]) -> dict[str, str]:
-    """What routers call each card, by `name@version`, and by name where that is one card's."""
-    distinct = dict.fromkeys(cards)
-    count = Counter(card.name for card in distinct)
-    alone = {card.name: card.name for card in distinct if count[card.name] == 1}
-    return alone | {card.key: alone.get(card.name, card.key) for card in distinct}
+    options = getattr(router, "options", None)
+    return options.threshold if isinstance(options, RouterOptions) else 0.5
 
 
 def _rights(
     labelled: Sequence[Labelled], cards: Sequence[AdapterCard], unknown_as_none: bool
 ) -> list[str | None]:
-    known = _labels(cards)
+    known = labels_of(cards)
     unknown = Counter(
         one.adapter for one in labelled if one.adapter is not None and one.adapter not in known
     )

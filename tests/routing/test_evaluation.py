@@ -108,10 +108,10 @@ def test_the_report_counts_what_was_counted_by_hand() -> None:
 
 
 def test_a_label_with_a_threshold_of_its_own_is_decided_by_it() -> None:
-    answers = [answer("b", ("a", 0.8), ("b", 0.6)), answer("a", ("a", 0.95))]
-    assert measure(answers).e2e == 0.5
-    assert measure(answers, thresholds={"a": 0.9}).e2e == 1.0
-    assert measure(answers, thresholds={"a": 0.9, "b": 0.7}).e2e == 0.5
+    answers = [answer("b", ("a", 0.4), ("b", 0.9)), answer("a", ("a", 0.95))]
+    assert measure(answers, thresholds={"a": 0.3}).e2e == 0.5
+    assert measure(answers, thresholds={"a": 0.5}).e2e == 1.0  # b: 0.9 · 0.6
+    assert measure(answers, thresholds={"a": 0.5, "b": 0.6}).e2e == 0.5
 
 
 def test_what_there_is_nothing_to_measure_on_is_none() -> None:

@@ -1,0 +1,20 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+AdaptersDir = Annotated[
+    Path | None, typer.Option("--adapters-dir", help="Folder of adapters; default: the bundled.")
+]
+PluginsDir = Annotated[
+    list[Path] | None, typer.Option("--plugins", help="Folder of drop-in plugins; may be repeated.")
+]
+RouterName = Annotated[
+    str, typer.Option("--router", help="keyword, embedding, hybrid, or a plugin's.")
+]
+Texts = list[str] | None

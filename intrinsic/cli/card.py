@@ -1,0 +1,70 @@
+"""`intrinsic adapters card NAME`: shown, edited, suggested for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from intrinsic.card import AdapterCard
+from intrinsic.cli.card_edit import CardEdit
+from intrinsic.cli.output import print_json, print_table, tell
+from intrinsic.cli.session import SessionOptions, open_registry
+from intrinsic.cli.suggest import suggest_examples
+from intrinsic.errors import ConfigError
+from intrinsic.registry import AdapterEntry
+from intrinsic.registry.card_file import write_card
+
+
+async def run_card(
+    name: str,
+    edit: CardEdit,
+    options: SessionOptions,
+    suggest: int | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Print the card as it is after the edit; suggestions are added to it only with `yes`."""
+    if suggest is not None and suggest < 1:
+        raise ConfigError(f"--suggest is {suggest}; it must be 1 or more")
+    if yes and suggest is None:
+        raise ConfigError("--yes is for suggestions; add --suggest N, or leave it out")
+    registry = open_registry(SessionOptions(adapters_dir=options.adapters_dir))
+    entry = registry.get_adapter(name)
+    card = edit.applied(entry.card)
+    suggested: list[str] = []
+    if suggest is not None:
+        suggested = await suggest_examples(card, suggest, options)
+    if yes:
+        card = replace(card, examples=(*card.examples, *suggested))
+    written = card != entry.card
+    if written:
+        path = write_card(entry, card)
+        tell(f"{path} is written")
+        if (entry.path / "card.json").exists():
+            tell(f"{entry.path / 'card.json'} is not read any more: card.toml stands before it")
+    _print(entry, card, suggested, written=written, as_json=as_json)
+    if suggested and not yes:
+        tell("the suggestions are not written; add --yes to write them")
+
+
+def _print(
+    entry: AdapterEntry,
+    card: AdapterCard,
+    suggested: Sequence[str],
+    *,
+    written: bool,
+    as_json: bool,
+) -> None:
+    fields = asdict(card) | {"path": str(entry.path)}
+    if as_json:
+        print_json(fields | {"written": written, "suggested": list(suggested)})
+        return
+    rows = [(key, _text(value)) for key, value in fields.items()]
+    rows += [("suggested", text) for text in suggested]
+    print_table(card.key, ("field", "value"), rows)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "the router's own"
+    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

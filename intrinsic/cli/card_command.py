@@ -1,0 +1,75 @@
+"""The options of `intrinsic adapters card NAME`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from intrinsic.cli.arguments import AdaptersDir, Json, PluginsDir, Texts
+
+
+def card_command(
+    name: Annotated[str, typer.Argument(help="NAME, or NAME@VERSION.")],
+    description: Annotated[str | None, typer.Option(help="One sentence; '' takes it away.")] = None,
+    domain: Annotated[str | None, typer.Option(help="The subject, in a word or two.")] = None,
+    group: Annotated[str | None, typer.Option(help="At most one of a group is chosen.")] = None,
+    threshold: Annotated[
+        str | None, typer.Option(metavar="P", help="Least confidence, 0 to 1; 'none' for the rule.")
+    ] = None,
+    add_keyword: Annotated[Texts, typer.Option(help="May be repeated, as all of these.")] = None,
+    remove_keyword: Annotated[Texts, typer.Option()] = None,
+    add_example: Annotated[Texts, typer.Option(help="A query that it should answer.")] = None,
+    remove_example: Annotated[Texts, typer.Option()] = None,
+    examples_from: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Examples, one per line.")
+    ] = None,
+    add_negative: Annotated[Texts, typer.Option(help="Looks alike, but is not for it.")] = None,
+    remove_negative: Annotated[Texts, typer.Option()] = None,
+    add_must: Annotated[Texts, typer.Option(help="Words that make a query this one's.")] = None,
+    remove_must: Annotated[Texts, typer.Option()] = None,
+    add_never: Annotated[Texts, typer.Option(help="Words that make it another's.")] = None,
+    remove_never: Annotated[Texts, typer.Option()] = None,
+    suggest: Annotated[
+        int | None, typer.Option(metavar="N", help="Let a plugin or the model write N examples.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write what was suggested.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="The model that suggests; default: the bundled.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="transformers, or a plugin's.")] = "transformers",
+    adapters_dir: AdaptersDir = None,
+    plugins: PluginsDir = None,
+    json: Json = False,
+) -> None:
+    """Show an adapter's card, or edit it: what routing sees."""
+    import anyio
+
+    from intrinsic.cli.card import run_card
+    from intrinsic.cli.card_edit import CardEdit
+    from intrinsic.cli.session import SessionOptions
+
+    edit = CardEdit.of(
+        fields={"description": description, "domain": domain, "group": group},
+        threshold=threshold,
+        added={
+            "keywords": add_keyword,
+            "examples": add_example,
+            "negatives": add_negative,
+            "must": add_must,
+            "never": add_never,
+        },
+        removed={
+            "keywords": remove_keyword,
+            "examples": remove_example,
+            "negatives": remove_negative,
+            "must": remove_must,
+            "never": remove_never,
+        },
+        examples_from=examples_from or (),
+    )
+    session = SessionOptions(
+        model, adapters_dir, plugin_folders=tuple(plugins or ()), backend=backend
+    )
+    anyio.run(run_card, name, edit, session, suggest, yes, json)

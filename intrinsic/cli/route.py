@@ -1,0 +1,107 @@
+"""`intrinsic route TEXT`: registry and router, no language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from intrinsic.card import AdapterCard
+from intrinsic.cli.output import print_json, print_table, tell, write
+from intrinsic.cli.session import SessionOptions, loading, open_registry
+from intrinsic.errors import ConfigError
+from intrinsic.routing.card_lines import one_line
+from intrinsic.routing.explanation import ExplainedCandidate, explain
+from intrinsic.routing.router import RankingRouter
+from intrinsic.selection import Selection
+from intrinsic.wiring import PluginRouter, make_plugins
+
+_EXAMPLE_CHARS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """A router and the cards that it chooses from."""
+
+    router: PluginRouter
+    cards: tuple[AdapterCard, ...]
+
+    @property
+    def ranking(self) -> RankingRouter:
+        """The router without its plugins. Raises `ConfigError` where it cannot rank."""
+        router = self.router.router
+        if not isinstance(router, RankingRouter):
+            raise ConfigError(
+                f"router {type(router).__name__} cannot rank candidates, only choose; "
+                "use another --router"
+            )
+        return router
+
+
+async def open_routing(options: SessionOptions) -> Routing:
+    """Load adapters' cards and the router, showing progress on a terminal."""
+    plugins = make_plugins(options.plugin_folders)
+    for problem in plugins.problems:
+        tell(f"intrinsic: {problem}")
+    registry = open_registry(options)
+    cards = tuple(entry.card for entry in registry.list_adapters())
+    make_router = plugins.factory("register_routers", options.router, "router")
+    make_embedder = plugins.factory("register_embedders", "sentence-transformers", "embedder")
+    router = PluginRouter(make_router(make_embedder(None)), plugins, top_k=options.top_k)
+    with loading("loading", ("router",)) as done:
+        await router.warm_up(cards)
+        done()
+    return Routing(router, cards)
+
+
+async def run_route(text: str, options: SessionOptions, explained: bool, as_json: bool) -> None:
+    """Print what is chosen for a text, and with `explained` why the others are not."""
+    routing = await open_routing(options)
+    candidates: Sequence[ExplainedCandidate] = ()
+    chosen: Sequence[Selection]
+    if explained:
+        explanation = await explain(
+            routing.ranking,
+            text,
+            candidates=routing.cards,
+            top_k=options.top_k,
+            decided_by=routing.router,
+        )
+        chosen, candidates = explanation.selections, explanation.candidates
+    else:
+        chosen = await routing.router.route(text, candidates=routing.cards)
+    if as_json:
+        print_json(
+            {
+                "text": text,
+                "selections": [asdict(selection) for selection in chosen],
+                "candidates": [asdict(candidate) for candidate in candidates],
+            }
+        )
+        return
+    _print(chosen, candidates)
+
+
+def _print(chosen: Sequence[Selection], candidates: Sequence[ExplainedCandidate]) -> None:
+    for one in chosen:
+        write(f"{one.adapter} x {one.weight:.2f} ({one.confidence:.0%}): {one.reason}")
+    if not chosen:
+        write("no adapter fits: base model")
+    if candidates:
+        print_table(
+            "candidates",
+            ("adapter", "confidence", "score", "meaning", "words", "nearest", "outcome"),
+            [_row(one) for one in candidates],
+        )
+
+
+def _row(one: ExplainedCandidate) -> tuple[str, ...]:
+    parts = one.parts
+    score = meaning = words = nearest = ""
+    if parts is not None:
+        score = f"{parts.score:+.2f}"
+        words = f"{parts.words:+.2f} (BM25 {parts.bm25:.1f})"
+        if parts.meaning is not None:
+            meaning = f"{parts.meaning:+.2f} (cosine {parts.similarity:.2f})"
+            nearest = f"{one_line(parts.nearest or '', _EXAMPLE_CHARS)} ({parts.cosine:.2f})"
+    outcome = f"{one.outcome}, weight {one.weight:.2f}" if one.weight else one.outcome
+    return one.adapter, f"{one.confidence:.1%}", score, meaning, words, nearest, outcome

@@ -1,0 +1,78 @@
+"""The commands of `intrinsic route`: a text, or what is done with a file of labelled queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import typer
+from typer.core import TyperGroup
+
+from intrinsic.cli.arguments import AdaptersDir, Json, PluginsDir, RouterName
+
+TEXT = "TEXT"
+"""The command that a first argument means which is the name of no other."""
+
+
+class TextGroup(TyperGroup):
+    """A group whose first argument may be a text; after `--`, any text."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Put the command in front where there is none; `route TEXT --help` tells its options."""
+        known = {name for name in self.commands if name != TEXT} | {"--help"}
+        if args and args[0] not in known and args != [TEXT, "--help"]:
+            args = [TEXT, *args]
+        return super().parse_args(ctx, args)
+
+
+route_app = typer.Typer(
+    cls=TextGroup,
+    help="Say which adapters fit a text, without loading a language model.",
+    subcommand_metavar="TEXT | eval FILE",
+    no_args_is_help=True,
+)
+
+
+@route_app.command(TEXT)
+def text(
+    text: Annotated[str, typer.Argument(help="The text; after '--' it may be 'eval'.")],
+    explain: Annotated[bool, typer.Option("--explain", help="Show every candidate.")] = False,
+    top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
+    router: RouterName = "hybrid",
+    adapters_dir: AdaptersDir = None,
+    plugins: PluginsDir = None,
+    json: Json = False,
+) -> None:
+    """Say which adapters fit a text: intrinsic route "how is asthma treated"."""
+    from intrinsic.cli.route import run_route
+    from intrinsic.cli.session import SessionOptions
+
+    session = SessionOptions(None, adapters_dir, router, top_k, tuple(plugins or ()))
+    anyio.run(run_route, text, session, explain, json)
+
+
+@route_app.command("eval")
+def evaluate(
+    file: Annotated[Path, typer.Argument(help='Lines {"text": "...", "adapter": "..." or null}.')],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of report and pictures; default: FILE-report.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Least confidence; default: the router's.")
+    ] = None,
+    unknown_as_none: Annotated[
+        bool, typer.Option("--unknown-as-none", help="No adapter fits queries of unknown ones.")
+    ] = False,
+    router: RouterName = "hybrid",
+    adapters_dir: AdaptersDir = None,
+    plugins: PluginsDir = None,
+    json: Json = False,
+) -> None:
+    """Measure the router on labelled queries; writes report.json and two pictures."""
+    from intrinsic.cli.route_eval import Evaluation, run_evaluation
+    from intrinsic.cli.session import SessionOptions
+
+    request = Evaluation(file, out, threshold, unknown_as_none)
+    session = SessionOptions(None, adapters_dir, router, plugin_folders=tuple(plugins or ()))
+    anyio.run(run_evaluation, request, session, json)

@@ -1,0 +1,228 @@
+"""`intrinsic route`: a text, an explanation, a file of labelled queries; no language model."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from intrinsic.cli import main
+from intrinsic.cli.app import app
+from intrinsic.cli.route_app import route_app
+from tests.routing.fakes import CARDS
+from tests.tiny import write_files
+
+QUERIES = [
+    *({"text": f"please: {one}", "adapter": c.name} for c in CARDS for one in c.examples[:2]),
+    {"text": "draft a clause for the contract", "adapter": "medical"},
+    {"text": "turn off the lamp", "adapter": None},
+]
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapters")
+    for card in CARDS:
+        fields = {
+            "domain": card.domain,
+            "description": card.description,
+            "keywords": card.keywords,
+            "examples": card.examples,
+        }
+        write_files(folder / card.name, {}, fields, target_modules=["q_proj"])
+    return folder
+
+
+@pytest.fixture
+def queries(tmp_path: Path) -> Path:
+    file = tmp_path / "queries.jsonl"
+    file.write_text("\n".join(map(json.dumps, QUERIES)))
+    return file
+
+
+def route(adapters: Path, *arguments: object) -> Result:
+    """The options go in front of the text, so that it may stand after `--`."""
+    first = [arguments[0]] if arguments[0] == "eval" else []
+    given = [*first, "--adapters-dir", adapters, "--router", "keyword", *arguments[len(first) :]]
+    return CliRunner().invoke(app, ["route", *map(str, given)])
+
+
+def told(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_text_is_routed(adapters: Path) -> None:
+    result = route(adapters, "how is asthma treated")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("medical x 1.00 (")
+    assert "asthma" in result.stdout
+    assert len(result.stdout.splitlines()) == 1
+    assert route(adapters, "zzz").stdout == "no adapter fits: base model\n"
+    (selection,) = told(route(adapters, "--json", "how is asthma treated"))["selections"]
+    assert selection["adapter"] == "medical"
+    assert selection["confidence"] > 0.5
+
+
+@pytest.mark.parametrize("arguments", [["--", "eval"], ["--json", "eval"], ["TEXT"], [" eval"]])
+def test_a_text_may_be_anything(adapters: Path, arguments: list[str]) -> None:
+    assert told(route(adapters, "--json", *arguments))["text"] == arguments[-1]
+
+
+@pytest.mark.parametrize("arguments", [["the law", "--json"], ["--json", "the law"]])
+def test_options_may_stand_before_and_after_the_text(adapters: Path, arguments: list[str]) -> None:
+    given = ["--adapters-dir", str(adapters), "--router", "keyword"]
+    for order in ([*given, *arguments], [*arguments, *given]):
+        assert told(CliRunner().invoke(route_app, order))["text"] == "the law"
+
+
+def test_help_is_there_for_the_group_and_for_the_text(adapters: Path) -> None:
+    runner = CliRunner()
+    assert "eval FILE" in runner.invoke(app, ["route", "--help"]).stdout
+    assert "--explain" in runner.invoke(app, ["route", "TEXT", "--help"]).stdout
+    assert "--unknown-as-none" in runner.invoke(app, ["route", "eval", "--help"]).stdout
+    assert runner.invoke(app, ["route"]).exit_code == 2
+
+
+def test_an_explanation_says_what_spoke_for_each_and_why_the_others_lost(adapters: Path) -> None:
+    lines = route(adapters, "--explain", "how is asthma treated").stdout.splitlines()
+    columns = lines[1].split("\t")
+    rows = [dict(zip(columns, line.split("\t"), strict=True)) for line in lines[2:]]
+    assert columns[:2] == ["adapter", "confidence"]
+    assert len(rows) == len(CARDS)
+    assert rows[0]["adapter"] == "medical"
+    assert rows[0]["outcome"] == "chosen, weight 1.00"
+    assert rows[1]["outcome"].startswith("below the threshold of 50%; behind medical by ")
+    assert rows[1]["outcome"].endswith(" in words")
+    candidates = told(route(adapters, "--explain", "--json", "how is asthma treated"))
+    assert (
+        candidates["candidates"][0]["parts"]["bm25"] > candidates["candidates"][1]["parts"]["bm25"]
+    )
+
+
+def test_plugins_have_the_last_word(adapters: Path, tmp_path: Path) -> None:
+    (tmp_path / "always_legal.py").write_text(
+        "from intrinsic import Selection, hookimpl\n"
+        "@hookimpl\n"
+        "def select_adapters(query):\n"
+        "    return [Selection('legal', 0.9, 1.0, 'always')]\n"
+    )
+    text = "how is asthma treated"
+    result = route(adapters, "--plugins", tmp_path, "--explain", "--json", text)
+    found = told(result)
+    assert [one["adapter"] for one in found["selections"]] == ["legal"]
+    outcomes = {one["adapter"]: one["outcome"] for one in found["candidates"]}
+    assert outcomes["legal"] == "chosen"
+    assert "a plugin decided" in outcomes["medical"]
+
+
+def test_no_language_model_is_loaded(adapters: Path) -> None:
+    script = (
+        "import sys; from typer.testing import CliRunner; from intrinsic.cli.app import app;"
+        f"r = CliRunner().invoke(app, ['route', 'asthma', '--adapters-dir', {str(adapters)!r},"
+        " '--router', 'keyword']); assert r.exit_code == 0, r.output;"
+        "assert 'transformers' not in sys.modules, 'transformers'; print(r.stdout)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("medical")
+
+
+def test_a_router_is_measured_and_the_report_written(
+    adapters: Path, queries: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "deep" / "out"
+    found = told(route(adapters, "eval", queries, "--out", out, "--json"))
+    assert (found["queries"], found["in_scope"], found["adapters"]) == (14, 13, 6)
+    assert 0.8 < found["top1"] < 1.0
+    assert found["auroc"] is not None
+    assert json.loads((out / "report.json").read_text()) == found
+    for name in ("reliability", "confusion"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    plain = route(adapters, "eval", queries, "--out", out)
+    assert f"e2e\t{found['e2e']:.4f}" in plain.stdout
+    (error,) = [line for line in plain.stdout.splitlines() if "draft a clause" in line]
+    assert error.startswith("medical\tlegal\t1\t")
+    assert "reliability.png is written" in plain.stderr
+
+
+def test_the_report_goes_beside_by_default(
+    adapters: Path, queries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert route(adapters, "eval", "queries.jsonl").exit_code == 0
+    assert (tmp_path / "queries-report" / "report.json").exists()
+
+
+def test_pictures_are_drawn_of_the_smallest_report(adapters: Path, tmp_path: Path) -> None:
+    file = tmp_path / "one.jsonl"
+    file.write_text('{"text": "how is asthma treated", "adapter": "medical"}')
+    found = told(route(adapters, "eval", file, "--out", tmp_path, "--json"))
+    assert (found["auroc"], found["a95"], found["confusions"]) == (None, None, [])
+    assert (tmp_path / "confusion.png").exists()
+    assert "auroc\t-" in route(adapters, "eval", file, "--out", tmp_path).stdout
+
+
+def test_without_matplotlib_the_report_is_there_and_a_sentence_says_what_is_missing(
+    adapters: Path, queries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    result = route(adapters, "eval", queries, "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert 'pip install "intrinsic-lora[plots]"' in result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
+def test_queries_of_adapters_that_are_not_here_can_count_as_none(
+    adapters: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"text": "my taxes", "adapter": "tax"}\n{"text": "bread", "label": "cooking"}')
+    refused = route(adapters, "eval", file, "--out", tmp_path, "--unknown-as-none", "--json")
+    assert told(refused)["out_of_scope"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["route", "x", "--router", "magic"], "unknown router 'magic'"),
+        (["route", "x", "--adapters-dir", "/nowhere"], "/nowhere does not exist"),
+        (["route", "x", "--top-k", "0", "--router", "keyword"], "top_k is 0"),
+        (["route", "eval", "/nowhere.jsonl"], "/nowhere.jsonl cannot be read"),
+        (["route", "eval", "QUERIES", "--router", "keyword"], "adapters that are not here"),
+        (["route", "eval", "QUERIES", "--out", "QUERIES"], "cannot be made: File exists"),
+        (["route", "eval", "QUERIES", "--threshold", "2", "--router", "keyword"], "threshold is 2"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    queries: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(queries) if argument == "QUERIES" else argument for argument in arguments]
+    monkeypatch.setattr(sys, "argv", ["intrinsic", *given])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("intrinsic: ")
+    assert words in last
