@@ -63,13 +63,28 @@ class CascadeRouter:
         context: RouteContext = NO_CONTEXT,
     ) -> list[Selection]:
         """Return at most `top_k` selections, best first; empty means that none fits."""
-        answer = await self.hybrid.route(query, candidates=candidates, top_k=top_k, context=context)
-        best = answer or await self._best(query, candidates, context)
-        return await self._second_opinion(
-            answer,
+        first = await self.hybrid.route(query, candidates=candidates, top_k=top_k, context=context)
+        best = first or await self._best(query, candidates, context)
+        final = await self._second_opinion(
+            first,
             best,
             lambda: self.judge.route(query, candidates=candidates, top_k=top_k, context=context),
         )
+        if [one.adapter for one in final[:1]] != [one.adapter for one in first[:1]]:
+            self.answered(final, candidates=candidates, context=context, routed=True)
+        return final
+
+    def answered(
+        self,
+        selections: Sequence[Selection],
+        *,
+        candidates: Sequence[AdapterCard],
+        context: RouteContext,
+        routed: bool,
+    ) -> None:
+        """Tell the first router who answers a request of a session, as `CardRouter.answered`."""
+        if isinstance(self.hybrid, CardRouter):
+            self.hybrid.answered(selections, candidates=candidates, context=context, routed=routed)
 
     async def rank(
         self,

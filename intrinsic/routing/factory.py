@@ -67,12 +67,17 @@ def make_router(
             f"router {name!r} needs a model that scores answers, such as a TransformersBackend; "
             "pass one as scorer, or name an endpoint: LLMOptions(endpoint=ChatEndpoint(...))"
         )
-    near = KeywordRouter(options=options) if embedder is None else _hybrid(embedder, options)
-    judge = LLMRouter(asked, options=options, llm=chosen, shortlist=near)
+    hybrid = HybridRouter(embedder, options=options)
+    judge = LLMRouter(
+        asked,
+        options=options,
+        llm=chosen,
+        shortlist=KeywordRouter(options=options) if embedder is None else hybrid,
+    )
     if name == "llm":
         return judge
     return CascadeRouter(
-        near if isinstance(near, HybridRouter) else _hybrid(None, options),
+        hybrid,
         judge,
         low=chosen.low,
         high=chosen.high,

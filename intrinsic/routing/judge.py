@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -57,12 +56,3 @@ class Judge(Protocol):
     async def judge(self, query: str, candidates: Sequence[Candidate]) -> Judgement:
         """Judge candidates, of which there is at least one. Raises `RoutingError`."""
         ...
-
-
-def labelled(cards: Iterable[AdapterCard]) -> tuple[Candidate, ...]:
-    """Return the distinct cards, called by name, or `name@version` where versions share a name."""
-    distinct = tuple(dict.fromkeys(cards))
-    names = Counter(card.name for card in distinct)
-    return tuple(
-        Candidate(card.name if names[card.name] == 1 else card.key, card) for card in distinct
-    )

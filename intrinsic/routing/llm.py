@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from intrinsic.card import AdapterCard
-from intrinsic.errors import ConfigError, RoutingError
+from intrinsic.errors import RoutingError
 from intrinsic.routing.card_router import CardRouter
-from intrinsic.routing.judge import Candidate, Judge, Judgement, Scorer, labelled
-from intrinsic.routing.keyword import KeywordRouter
+from intrinsic.routing.decision import Ranking
+from intrinsic.routing.evidence import Floats
+from intrinsic.routing.index import CandidateView
+from intrinsic.routing.judge import Candidate, Judge, Judgement, Scorer
+from intrinsic.routing.keyword import KeywordRouter, rank_by_words
 from intrinsic.routing.likelihood import LikelihoodJudge
 from intrinsic.routing.llm_options import LLMOptions
 from intrinsic.routing.options import RouterOptions
+from intrinsic.routing.question import Question
 from intrinsic.routing.recent import Recent
-from intrinsic.routing.router import RankingRouter
-from intrinsic.routing.text import readable
 from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranked:
-    candidate: Candidate
-    confidence: float
-    reason: str
-    asked: bool = True
-
-    def selection(self, weight: float) -> Selection:
-        return Selection(self.candidate.label, self.confidence, weight, self.reason)
-
-
-class LLMRouter:
+class LLMRouter(CardRouter):
     """Asks a `Scorer` (the loaded model), or a `Judge` such as `ChatEndpoint`.
 
     A confidence is the probability that this adapter, and none of the others, is the one to answer.
@@ -50,13 +44,13 @@ class LLMRouter:
         *,
         options: RouterOptions | None = None,
         llm: LLMOptions | None = None,
-        shortlist: RankingRouter | None = None,
+        shortlist: CardRouter | None = None,
     ) -> None:
-        self.options = options or RouterOptions()
+        super().__init__(options=options)
         self.llm = llm or LLMOptions()
         self.judge: Judge = judge if isinstance(judge, Judge) else LikelihoodJudge(judge, self.llm)
         self.shortlist = shortlist or KeywordRouter(options=self.options)
-        self._answers: Recent[tuple[str, tuple[Candidate, ...]], Judgement] = Recent(
+        self._judgements: Recent[tuple[str, tuple[Candidate, ...]], Judgement] = Recent(
             self.llm.cached_answers
         )
 
@@ -68,25 +62,9 @@ class LLMRouter:
         top_k: int = 1,
         context: RouteContext = NO_CONTEXT,
     ) -> list[Selection]:
-        """Return at most `top_k` selections, best first; empty means that none fits.
-
-        Weights sum to 1. Raises `ConfigError` for a `top_k` below 1.
-        """
-        if top_k < 1:
-            raise ConfigError(f"top_k is {top_k}; it must be at least 1")
-        kept: list[_Ranked] = []
-        groups: set[str] = set()
-        for one in await self._ranked(query, candidates, context):
-            card = one.candidate.card
-            threshold = self.options.threshold if card.threshold is None else card.threshold
-            if one.asked and one.confidence >= threshold and card.group not in groups:
-                kept.append(one)
-                groups |= {card.group} - {""}
-        del kept[top_k:]
-        total = sum(one.confidence for one in kept)
-        while len(kept) > 1 and kept[-1].confidence < self.options.min_weight * total:
-            total -= kept.pop().confidence
-        return [one.selection(one.confidence / total if total else 1 / len(kept)) for one in kept]
+        """Return at most `top_k` selections, best first; empty means that none fits."""
+        left = _allowed(candidates, context)
+        return await super().route(query, candidates=left, top_k=top_k, context=context)
 
     async def rank(
         self,
@@ -94,59 +72,39 @@ class LLMRouter:
         *,
         candidates: Sequence[AdapterCard],
         context: RouteContext = NO_CONTEXT,
+        first: int | None = None,
     ) -> list[Selection]:
         """Return every candidate with its confidence and reason, best first; weights are 0."""
-        ranked = await self._ranked(query, candidates, context)
-        times = {card: list(candidates).count(card) for card in set(candidates)}
-        return [one.selection(0.0) for one in ranked for _ in range(times[one.candidate.card])]
+        left = _allowed(candidates, context)
+        return await super().rank(query, candidates=left, context=context, first=first)
 
     async def warm_up(self, candidates: Sequence[AdapterCard] = ()) -> None:
         """Do now what the first request with `candidates` would wait for; a failure is logged."""
-        found = labelled(candidates)
-        if len(found) > self.llm.max_candidates:
-            warm = getattr(self.shortlist, "warm_up", None)
-            if warm is not None:
-                await warm(candidates)
-        elif found and isinstance(self.judge, LikelihoodJudge):
+        view = await self._view(tuple(candidates))
+        if len(view.cards) > self.llm.max_candidates:
+            await self.shortlist.warm_up(candidates)
+        elif view.cards and isinstance(self.judge, LikelihoodJudge):
             try:
-                await self.judge.warm_up(found)
+                await self.judge.warm_up(_candidates(view, range(len(view.cards))))
             except RoutingError as error:
                 _log.warning("the model could not be asked ahead: %s", error)
 
-    async def _ranked(
-        self, query: str, cards: Sequence[AdapterCard], context: RouteContext
-    ) -> list[_Ranked]:
-        """The distinct candidates that may be chosen, best first."""
-        text = readable(query)
-        found = labelled(c for c in cards if not {c.name, c.key} & context.exclude)
-        if not text:
-            return [_Ranked(one, 0.0, "the text is empty", asked=False) for one in found]
-        asked, others = await self._shortlisted(text, found, context)
-        if not asked:
-            return []
-        answer = await self._judged(text, asked)
-        ranked = sorted(
-            map(_Ranked, asked, answer.confidences, answer.reasons), key=lambda one: -one.confidence
-        )
-        why = f"is not among the {len(asked)} that the model was asked about"
-        return [*ranked, *(_Ranked(one, 0.0, why, asked=False) for one in others)]
-
-    async def _shortlisted(
-        self, text: str, found: tuple[Candidate, ...], context: RouteContext
-    ) -> tuple[tuple[Candidate, ...], list[Candidate]]:
-        """Whom to ask about, in the order given (a set has one prompt), and the others."""
+    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
         count = self.llm.max_candidates
-        if len(found) <= count:
-            return found, []
-        cards = [one.card for one in found]
-        first = {"first": count} if isinstance(self.shortlist, CardRouter) else {}
-        ranked = await self.shortlist.rank(text, candidates=cards, context=context, **first)
-        near = [one.adapter for one in ranked[:count]]
-        asked = tuple(one for one in found if one.label in near)
-        return asked, [one for one in found if one.label not in near]
+        if len(view.cards) <= count:
+            near = await rank_by_words(question, view)
+        else:
+            near = await self.shortlist._ranking(question, view)
+        never = self._rules_of(view).match([text for text, _ in question.parts]).never
+        rows = sorted(near.without(never.keys()).evidence.leading(count).tolist())
+        judgement = await self._judged(question.text, _candidates(view, rows))
+        said = zip(judgement.confidences, judgement.reasons, strict=True)
+        return JudgedRanking.of(near, dict(zip(rows, said, strict=True)))
 
     async def _judged(self, text: str, asked: tuple[Candidate, ...]) -> Judgement:
-        known = self._answers.get((text, asked))
+        if not asked:
+            return Judgement((), ())
+        known = self._judgements.get((text, asked))
         if known is not None:
             return known
         answer = await self.judge.judge(text, asked)
@@ -156,5 +114,41 @@ class LLMRouter:
                 f"the judge gave {answer.confidences!r:.80} for {len(asked)} candidates; it must "
                 "give a probability and a reason each"
             )
-        self._answers.put((text, asked), answer)
+        self._judgements.put((text, asked), answer)
         return answer
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedRanking(Ranking):
+    """A ranking in which a judge decided: `judged` has confidence and reason by row."""
+
+    judged: Mapping[int, tuple[float, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, near: Ranking, judged: Mapping[int, tuple[float, str]]) -> JudgedRanking:
+        """Return the ranking with the judged rows in front, by confidence."""
+        others = near.without(judged.keys()).evidence.order
+        evidence = copy(near.evidence)
+        best = sorted(judged, key=lambda row: -judged[row][0])
+        evidence.order = np.array([*best, *others], np.intp)
+        return cls(near.question, evidence, near.gate, near.note, judged)
+
+    def confidences(self, first: int | None = None) -> Floats:
+        """Return the judge's confidences; who was not asked about has none."""
+        rows = self.evidence.leading(first).tolist()
+        return np.array([self.judged[row][0] if row in self.judged else 0.0 for row in rows])
+
+    def reason(self, row: int) -> str:
+        """Return what the judge said of a row."""
+        if row in self.judged:
+            return self.judged[row][1]
+        return f"is not among the {len(self.judged)} that the model was asked about"
+
+
+def _candidates(view: CandidateView, rows: Sequence[int]) -> tuple[Candidate, ...]:
+    return tuple(Candidate(view.labels[row], view.cards[row]) for row in rows)
+
+
+def _allowed(cards: Sequence[AdapterCard], context: RouteContext) -> list[AdapterCard]:
+    """Those that the context does not exclude: the others are no rivals either."""
+    return [card for card in cards if not {card.name, card.key} & context.exclude]
