@@ -9,6 +9,7 @@ import tomllib
 import uuid
 from collections.abc import Sequence
 from dataclasses import fields
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,16 @@ def _set_list(document: tomlkit.TOMLDocument, key: str, value: tuple[str, ...]) 
     if not isinstance(array, Array):
         document[key] = _array(value)
         return
-    for at in range(len(array) - 1, -1, -1):
-        if array[at] not in value:
+    blocks = SequenceMatcher(None, list(array), value, autojunk=False).get_matching_blocks()
+    stay = {block.a + nth for block in blocks for nth in range(block.size)}
+    for at in reversed(range(len(array))):
+        if at not in stay:
             del array[at]
-    for text in value:
-        if text not in array:
+    for at, text in enumerate(value):
+        if at == len(array):
             array.append(text)
+        elif array[at] != text:
+            array.insert(at, text)
     if tuple(array) != value:
         document[key] = _array(value)
 

@@ -65,6 +65,16 @@ def test_what_is_not_changed_keeps_its_place_and_its_comment(tmp_path: Path) -> 
     assert text.endswith("threshold = 0.0\n")
 
 
+def test_what_moves_leaves_the_others_where_they_are(tmp_path: Path) -> None:
+    entry = adapter(tmp_path, WRITTEN)
+    moved = ("new", "how is asthma treated", "mid", "is it a cold")
+    write_card(entry, replace(entry.card, examples=moved))
+    text = (tmp_path / "card.toml").read_text()
+    assert read_entry(tmp_path).card.examples == moved
+    assert '"how is asthma treated",  # the first\n' in text
+    assert '"is it a cold",\n]' in text
+
+
 def test_windows_line_ends_stay(tmp_path: Path) -> None:
     entry = adapter(tmp_path, WRITTEN.replace("\n", "\r\n"))
     write_card(entry, replace(entry.card, description="Other."))
