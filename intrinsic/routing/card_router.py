@@ -21,7 +21,8 @@ from intrinsic.routing.stickiness import Sessions
 from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
 
 _LONG_TEXT = 10_000  # characters from which on work leaves the event loop
-_MANY_TEXTS = 5_000  # texts of cards, likewise
+_MANY_CARDS = 20_000  # cards, likewise
+_MANY_SELECTIONS = 500  # to be told of, likewise
 
 _T = TypeVar("_T")
 
@@ -91,7 +92,9 @@ class CardRouter(ABC):
         choice = await self._choice(question, view, context)
         if choice is None:
             return []
-        return await off_loop_if_large(question.text, view, lambda: choice.selections(first))
+        if first is None and len(view.cards) > _MANY_SELECTIONS:
+            return await anyio.to_thread.run_sync(choice.selections)
+        return await off_loop_if_long(question.text, lambda: choice.selections(first))
 
     def answered(
         self,
@@ -150,7 +153,8 @@ class CardRouter(ABC):
             texts = [text for text, _ in question.parts]
             hits = await off_loop_if_long(question.text, lambda: rules.match(texts))
         ranking = await self._ranking(question, view)
-        last = None if context.session_id is None else self.sessions.last(context.session_id)
+        session_id = context.session_id
+        last = None if session_id is None else self.sessions.last(session_id, question.parts[0][0])
         return Choice(ranking, rules, hits, self.options, excluded, last)
 
     def _remember(self, context: RouteContext, view: CandidateView, fit: Fit | None) -> None:
@@ -160,16 +164,16 @@ class CardRouter(ABC):
         if fit is not None:
             self.sessions.answered(session_id, view.cards[fit.row].key, by_itself=fit.by_itself)
             return
-        last = self.sessions.last(session_id)
-        if last is None or self._rules_of(view).rows_of([last.adapter]):
+        adapter = self.sessions.adapter(session_id)
+        if adapter is None or self._rules_of(view).rows_of([adapter]):
             self.sessions.answered(session_id, None)
         else:
-            self.sessions.forget(session_id, last.adapter)
+            self.sessions.forget(session_id, adapter)
 
 
 async def off_loop_if_large(query: str, view: CandidateView, work: Callable[[], _T]) -> _T:
     """Run `work` here where it takes well under a millisecond, in a worker thread otherwise."""
-    if len(view.texts) < _MANY_TEXTS:
+    if len(view.candidates) < _MANY_CARDS:
         return await off_loop_if_long(query, work)
     return await anyio.to_thread.run_sync(work)
 

@@ -23,9 +23,9 @@ class RouterOptions:
     Memories that say something besides the query have `memory_share` of the question together;
     `memory_weights` is what those of a channel count, 1 unless named.
 
-    The adapter that answered last in a session gets up to `stickiness` in log-odds, less with
-    every request that it did not win by itself and with time, nothing after `session_s`; the
-    latest `cached_sessions` are remembered.
+    The adapter that answered last in a session gets up to `stickiness` in log-odds: less where the
+    text does not point back, with every request that it did not win by itself and with time,
+    nothing after `session_s`. The latest `cached_sessions` are remembered.
 
     The encoder has `encoder_timeout_s` per request, and until its first answer, for which it may
     have to load, `encoder_load_timeout_s`; after it overran, it is not asked again for
@@ -40,7 +40,7 @@ class RouterOptions:
     memory_weights: Mapping[str, float] = field(
         default_factory=lambda: MappingProxyType({}), hash=False
     )
-    stickiness: float = 1.0
+    stickiness: float = 2.5
     session_s: float = 900.0
     cached_sessions: int = 10_000
     encoder_timeout_s: float = 10.0

@@ -9,9 +9,36 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from intrinsic.routing.options import RouterOptions
+from intrinsic.routing.text import STOP_WORDS, words
 
 KEPT_PER_REQUEST = 0.8
 """What is left of the bonus for each request that the adapter did not win by itself."""
+
+UNCONNECTED = 0.4
+"""What is left of it where nothing in a text points back to what was said before."""
+
+_CONNECTIVES = frozenset({"and", "but", "or", "so", "also", "then"})
+_QUESTIONS_BACK = frozenset({("what", "about"), ("how", "about"), ("what", "if")})
+_PRONOUNS = frozenset(
+    [
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "they",
+        "them",
+        "their",
+        "he",
+        "him",
+        "his",
+        "she",
+        "her",
+    ]
+)
+_FEW_WORDS = 8
+_READ_CHARS = 200
 
 
 class Last(NamedTuple):
@@ -19,6 +46,20 @@ class Last(NamedTuple):
 
     adapter: str
     bonus: float
+
+
+def follows_up(text: str) -> bool:
+    """Whether an English text points back: "and ...", "what about ...", a short "make it faster".
+
+    One that says nothing by itself ("why?") does too.
+    """
+    said = words(text[:_READ_CHARS])
+    if not said:
+        return False
+    if said[0] in _CONNECTIVES or tuple(said[:2]) in _QUESTIONS_BACK:
+        return True
+    short = len(said) <= _FEW_WORDS
+    return short and (not _PRONOUNS.isdisjoint(said) or STOP_WORDS.issuperset(said))
 
 
 class _Answer(NamedTuple):
@@ -39,7 +80,7 @@ class Sessions:
     """Remembers the latest sessions; safe between tasks and threads.
 
     `bonus = stickiness · 0.8 ** n · (1 - t / session_s)`, n being the requests since the adapter
-    won one without it and t the seconds since it answered.
+    won one without it and t the seconds since it answered; 0.4 of that unless the text follows up.
     """
 
     def __init__(
@@ -53,15 +94,22 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def last(self, session_id: str) -> Last | None:
-        """Return who answered last, where that is still worth something."""
+    def last(self, session_id: str, text: str) -> Last | None:
+        """Return who answered last, where that is still worth something for `text`."""
         with self._lock:
             answer = self._sessions.get(session_id, _NEW).now
         if answer is None:
             return None
         left = 1.0 - (self._clock() - answer.at_s) / self._options.session_s
         bonus = self._options.stickiness * KEPT_PER_REQUEST**answer.carried * left
+        bonus *= 1.0 if follows_up(text) else UNCONNECTED
         return Last(answer.adapter, bonus) if bonus > 0.0 else None
+
+    def adapter(self, session_id: str) -> str | None:
+        """Return the adapter that answered last, whatever that is worth by now."""
+        with self._lock:
+            answer = self._sessions.get(session_id, _NEW).now
+        return None if answer is None else answer.adapter
 
     def answered(self, session_id: str, adapter: str | None, *, by_itself: bool = True) -> None:
         """Note that a request was answered by `adapter`, or by the base model."""

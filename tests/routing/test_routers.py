@@ -289,7 +289,7 @@ def run_all(threads: list[threading.Thread]) -> None:
 
 @both_backends
 async def test_a_large_registry_is_handled_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(card_router, "_MANY_TEXTS", 500)
+    monkeypatch.setattr(card_router, "_MANY_CARDS", 500)
     many = [AdapterCard(f"adapter{n}", description=f"about topic{n}") for n in range(501)]
     (chosen,) = await router("hybrid").route("about topic7", candidates=many)
     assert chosen.adapter == "adapter7"
