@@ -45,7 +45,7 @@ class Clinc:
 
     def texts(self) -> list[str]:
         """Every text that an encoder may be asked for, without repeats."""
-        shown = [card.sentence for card in self.cards.values()]
+        shown = [text for card in self.cards.values() for text in own_texts(card)]
         return list(dict.fromkeys(shown + [row.text for row in (*self.train, *self.valid)]))
 
     def registry(self, kind: Kind, k: int, seed: int) -> tuple[AdapterCard, ...]:
@@ -62,6 +62,11 @@ class Clinc:
             )
             for name in names
         )
+
+
+def own_texts(card: AdapterCard) -> tuple[str, ...]:
+    """What a card says of itself, together and apart: a router may read either."""
+    return (card.sentence, card.domain, card.description)
 
 
 def read(folder: Path) -> Clinc:

@@ -58,7 +58,7 @@ class Answers:
         return Answers(self.in_scope[at], self.right[at], self.accepted[at], self.confidence[at])
 
 
-def a95_interval(runs: list[Answers], seed: int, draws: int = 1000) -> tuple[float, float]:
+def a95_interval(runs: list[Answers], seed: int, draws: int = 300) -> tuple[float, float]:
     """The 95 % interval of the mean `a95` of runs on the same queries (percentile bootstrap)."""
     found = np.array(
         [

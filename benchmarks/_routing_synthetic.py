@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks._routing_data import Clinc
+from benchmarks._routing_data import Clinc, own_texts
 from benchmarks._routing_vectors import Known
 from intrinsic.card import AdapterCard
 
@@ -45,12 +45,12 @@ class _Variation:
         varied = replace(
             card,
             name=f"{card.name}_{number}",
-            domain=self._text(card.domain),
-            description=self._text(card.description),
+            domain=self._new(card.domain),
+            description=self._new(card.description),
             examples=tuple(self._new(text) for text in card.examples),
         )
-        texts = (varied.sentence, *varied.examples)
-        vectors = np.stack(self._known((card.sentence, *card.examples)))
+        texts = (*own_texts(varied), *varied.examples)
+        vectors = np.stack(self._known((*own_texts(card), *card.examples)))
         noise = self._noise.standard_normal(vectors.shape, np.float32)
         noise /= np.linalg.norm(noise, axis=1, keepdims=True)
         vectors = vectors + np.float32(NOISE) * noise

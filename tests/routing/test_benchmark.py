@@ -132,7 +132,7 @@ async def test_variations_are_new_near_their_originals_and_of_unit_length(folder
 def test_it_prints_its_figures(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routing, "SentenceEncoder", _bags)
+    monkeypatch.setattr(routing, "SentenceEncoder", _Bags)
     arguments = ["--data", str(folder), "--seeds", "2", "--without-rival"]
     assert main(["routing", "--json", *arguments, "--parts", "clinc150", "near", "domains"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -147,8 +147,14 @@ def test_it_prints_its_figures(
     assert result["texts_encoded_late"] <= 1
 
 
-def _bags(options: object) -> BagEmbedder:
-    return BagEmbedder()
+class _Bags(BagEmbedder):
+    runtime = "bags"
+
+    def __init__(self, options: object) -> None:
+        super().__init__()
+
+    async def warm_up(self) -> None:
+        await self.embed(["warm up"])
 
 
 async def test_semantic_router_gets_the_same_vectors(folder: Path) -> None:
