@@ -24,9 +24,9 @@ from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
 class Parts:
     """What a router that looks at meaning and words found for one candidate.
 
-    `score` is what candidates are ordered by. `meaning` and `words` are standardised: how many
-    standard deviations it is above the mean of the candidates. What a router does not look at
-    is None.
+    `score`, by which candidates are ordered, is what `meaning` and `words` contributed; where
+    the router looks at both these are standard deviations from the mean candidate, by their
+    weights. What a router does not look at is None.
     """
 
     score: float
@@ -107,22 +107,27 @@ async def _parts(
     if not question.parts or not view.candidates:
         return {}
     evidence = (await router._ranking(question, view)).evidence
+    evidence.leading()  # looks at all
     return {label: _part(evidence, row) for row, label in enumerate(evidence.view.labels)}
 
 
 def _part(evidence: Evidence, row: int) -> Parts:
-    meaning, bm25 = evidence.meaning, evidence.lexical.scores
+    meaning, bm25 = evidence.meaning, float(evidence.lexical.scores[row])
     score = float(evidence.scores[row])
-    words = float(standardised(bm25, LEAST_BM25_SPREAD)[row])
     if meaning is None:
-        return Parts(score, None, words, None, float(bm25[row]), None, None)
+        return Parts(score, None, score, None, bm25, None, None)
+    weight = getattr(evidence, "words_weight", None)
+    if weight is None:
+        words = score - float(standardised(meaning.scores, LEAST_COSINE_SPREAD)[row])
+    else:
+        words = weight * float(standardised(evidence.lexical.scores, LEAST_BM25_SPREAD)[row])
     card, at = evidence.view.cards[row], int(meaning.nearest_at[row])
     return Parts(
         score=score,
-        meaning=float(standardised(meaning.scores, LEAST_COSINE_SPREAD)[row]),
+        meaning=score - words,
         words=words,
         similarity=float(meaning.scores[row]),
-        bm25=float(bm25[row]),
+        bm25=bm25,
         nearest=card.sentence if at == 0 else card.examples[at - 1],
         cosine=float(meaning.nearest[row]),
     )
