@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from typing import NamedTuple
 
 from intrinsic.card import AdapterCard
@@ -18,6 +19,10 @@ from intrinsic.selection import Selection
 
 NEAR = 16
 """Who answered last in a session is looked for among this many of the best."""
+
+
+_MOST = 700.0  # whose exponential is still a number
+_NOTHING = 1e-6  # a share of a mixture that changes no answer
 
 
 class Fit(NamedTuple):
@@ -60,7 +65,7 @@ class Choice:
         doubt = 1.0
         for fit in self._fits(top_k):
             confidence = fit.confidence * doubt
-            if len(found) == top_k or confidence < least:
+            if confidence < least:
                 break
             group = self._cards[fit.row].group
             if group and group in groups:
@@ -70,23 +75,19 @@ class Choice:
                 continue
             groups.add(group)
             found.append(fit._replace(confidence=confidence))
+            if len(found) == top_k:
+                break
         weights = shares([fit.confidence for fit in found], self.options)
         return list(zip(found, weights, strict=False))
 
     def ranked(self, first: int | None = None) -> Iterator[Fit]:
-        """Yield the `first` rows, or all, best first."""
-        count = 0
-        for fit in self._fits(first or len(self._cards)):
-            if count == first:
-                return
-            count += 1
-            yield fit
-        for row, phrase in sorted(self.hits.never.items()):
-            if count == first:
-                return
-            if row not in self.excluded:
-                count += 1
-                yield Fit(row, 0.0, f'gets no text with "{phrase.text}" (never)')
+        """Return the `first` rows, or all, best first."""
+        forbidden = (
+            Fit(row, 0.0, f'gets no text with "{phrase.text}" (never)')
+            for row, phrase in sorted(self.hits.never.items())
+            if row not in self.excluded
+        )
+        return islice(chain(self._fits(first or len(self._cards)), forbidden), first)
 
     def selections(self, first: int | None = None) -> list[Selection]:
         """Return the `first` candidates, or all; one that was given twice comes twice."""
@@ -150,7 +151,7 @@ class Choice:
         fit = fits[at]
         alone = fit.confidence * math.prod(1.0 - before.confidence for before in fits[:at])
         confidence = raised(fit.confidence, last.bonus)
-        first = at == 0 or alone * math.exp(min(last.bonus, 700.0)) >= fits[0].confidence
+        first = at == 0 or alone * math.exp(min(last.bonus, _MOST)) >= fits[0].confidence
         if not first or confidence < self._threshold(fit.row):
             return fits
         by_itself = at == 0 and fit.confidence >= self._threshold(fit.row)
@@ -165,18 +166,19 @@ def raised(confidence: float, bonus: float) -> float:
     """Return a probability with `bonus` on its log-odds; never or always stay what they are."""
     if confidence in (0.0, 1.0):
         return confidence
-    return 1.0 / (1.0 + (1.0 - confidence) / confidence * math.exp(-bonus))
+    log_odds = math.log(confidence) - math.log1p(-confidence) + bonus
+    return 1.0 / (1.0 + math.exp(-max(log_odds, -_MOST)))
 
 
 def shares(confidences: Sequence[float], options: RouterOptions) -> list[float]:
     """Return weights that sum to 1, for confidences with the greatest first.
 
     `w_i = c_i^(1/T) / Σ c_j^(1/T)`, the softmax of `ln c_i / T`: at T = 1 in proportion to the
-    confidences. While the last has less than `min_weight`, or nothing, it goes without.
+    confidences. While the last has less than `min_weight`, or next to nothing, it is left out.
     """
     best = max(confidences, default=0.0)
     power = 1.0 / options.weight_temperature
     parts = [(value / best) ** power if best > 0.0 else 1.0 for value in confidences]
-    while parts and (parts[-1] < options.min_weight * sum(parts) or parts[-1] == 0.0):
+    while parts and parts[-1] < max(options.min_weight, _NOTHING) * sum(parts):
         parts.pop()
     return [part / sum(parts) for part in parts]
