@@ -77,7 +77,8 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
     scored, others = (report, choose) if options.half == "report" else (choose, report)
     encoder = SentenceEncoder(options=EncoderOptions(runtime=options.runtime, cached_texts=0))
     await encoder.warm_up()
-    known = await known_of(data.texts(), encoder, options.cache, say)
+    texts = data.texts() if set(options.parts) != {"encoded"} else []
+    known = await known_of(texts, encoder, options.cache, say)
     task = Task(data, scored, others, known, options.seeds, beside, say)
     result: dict[str, Any] = {}
     for name, part in PARTS.items():
