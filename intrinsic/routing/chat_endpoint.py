@@ -139,15 +139,17 @@ class ChatEndpoint:
                 httpx.AsyncClient(timeout=self.timeout_s, verify=self._tls) as client,
                 client.stream("POST", self.url, json=body, headers=headers) as response,
             ):
-                text = b""
-                async for part in response.aiter_bytes():
-                    text += part
-                    if len(text) > _MOST_BYTES:
-                        raise self._failed(f"answered with more than {_MOST_BYTES:,} bytes")
-                return response.status_code, text
+                text, size = b"", 0
+                async for part in response.aiter_bytes():  # to its end: none is left half read
+                    size += len(part)
+                    text += part[: _MOST_BYTES - len(text)]
+                status = response.status_code
         except httpx.HTTPError as error:
             why = self._shown(str(error).encode())
             raise self._failed(f"failed: {type(error).__name__}: {why}") from None
+        if size > _MOST_BYTES:
+            raise self._failed(f"answered with more than {_MOST_BYTES:,} bytes")
+        return status, text
 
     def _body(self, query: str, candidates: Sequence[Candidate]) -> dict[str, Any]:
         room = int(self.max_prompt_chars * _QUERY_SHARE)

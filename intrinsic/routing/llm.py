@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -120,23 +119,33 @@ class LLMRouter(CardRouter):
 
 @dataclass(frozen=True, eq=False)
 class JudgedRanking(Ranking):
-    """A ranking in which a judge decided: `judged` has confidence and reason by row."""
+    """A ranking in which a judge decided: `judged` has confidence and reason by row.
+
+    `rows` are best first; who was not asked about has no confidence.
+    """
 
     judged: Mapping[int, tuple[float, str]] = field(default_factory=dict)
+    rows: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, near: Ranking, judged: Mapping[int, tuple[float, str]]) -> JudgedRanking:
         """Return the ranking with the judged rows in front, by confidence."""
-        others = near.without(judged.keys()).evidence.order
-        evidence = copy(near.evidence)
         best = sorted(judged, key=lambda row: -judged[row][0])
-        evidence.order = np.array([*best, *others], np.intp)
-        return cls(near.question, evidence, near.gate, near.note, judged)
+        others = [row for row in range(len(near.evidence.view.cards)) if row not in judged]
+        rows = (*best, *others)
+        return cls(near.question, near.evidence, near.gate, near.note, judged, rows)
+
+    def without(self, rows: Collection[int]) -> JudgedRanking:
+        """Return the ranking of all but some rows, with the confidences that the judge gave."""
+        return replace(self, rows=tuple(row for row in self.rows if row not in rows))
+
+    def leading(self, first: int | None = None) -> list[tuple[int, float]]:
+        """Return the `first` rows, or all, each with its confidence."""
+        return [(row, self.judged.get(row, (0.0, ""))[0]) for row in self.rows[:first]]
 
     def confidences(self, first: int | None = None) -> Floats:
-        """Return the judge's confidences; who was not asked about has none."""
-        rows = self.evidence.leading(first).tolist()
-        return np.array([self.judged[row][0] if row in self.judged else 0.0 for row in rows])
+        """Return the judge's confidences in ranking order."""
+        return np.array([confidence for _, confidence in self.leading(first)], np.float64)
 
     def reason(self, row: int) -> str:
         """Return what the judge said of a row."""
