@@ -95,7 +95,9 @@ def draw_confusion(report: Report, figure: Figure) -> None:
             counts[labels[one.right], labels[one.decided]] = one.times
     axes.imshow(counts, cmap="Reds")
     for right, decided in zip(*np.nonzero(counts), strict=True):
-        axes.text(decided, right, f"{counts[right, decided]:.0f}", ha="center", va="center")
+        color = "white" if counts[right, decided] > 0.6 * counts.max() else "black"
+        number = f"{counts[right, decided]:.0f}"
+        axes.text(decided, right, number, color=color, ha="center", va="center")
     names = [_plain(label) for label in labels]
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
