@@ -29,6 +29,8 @@ class GivenRanking(Ranking):
     router: GivenRouter
 
     def without(self, rows: Collection[int]) -> Ranking:
+        if not rows:
+            return self
         rest = object.__new__(GivenRanking)
         for name in ("question", "evidence", "gate", "note", "router"):
             object.__setattr__(rest, name, getattr(self, name))
