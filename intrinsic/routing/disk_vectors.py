@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -22,6 +23,7 @@ from intrinsic.routing.vector_cache import Vector
 _T = TypeVar("_T")
 
 _LOG = logging.getLogger("intrinsic.routing")
+_INHERITED: list[sqlite3.Connection | None] = []
 _DAY_S = 86_400
 _AT_ONCE = 500
 _CHECK_BYTES = 8
@@ -49,7 +51,11 @@ class DiskVectors:
         self._clock = clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._process = os.getpid()
         self._off = False
+
+    def __del__(self) -> None:
+        self._close()
 
     def get(self, identity: str, texts: Sequence[str]) -> list[Vector | None]:
         """Return the vector of each text under `identity`, None where there is none."""
@@ -118,6 +124,9 @@ class DiskVectors:
         return None
 
     def _opened(self) -> sqlite3.Connection:
+        if self._process != os.getpid():  # a connection must not be used, nor closed, after a fork
+            _INHERITED.append(self._connection)
+            self._connection, self._process = None, os.getpid()
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, timeout=5.0, check_same_thread=False)

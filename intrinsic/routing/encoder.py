@@ -153,6 +153,16 @@ class SentenceEncoder:
         return None if identity is None else f"{identity} pieces:{self.options.max_pieces}"
 
     def _encode(self, texts: list[str]) -> Vectors:
+        pairs = zip(texts, self._cache.get(texts), strict=True)  # another batch may have had some
+        known = {text: vector for text, vector in pairs if vector is not None}
+        missing = [text for text in texts if text not in known]
+        if missing:
+            fresh = self._encode_anew(missing)
+            self._cache.put(missing, fresh)
+            known.update(zip(missing, fresh, strict=True))
+        return np.stack([known[text] for text in texts])
+
+    def _encode_anew(self, texts: list[str]) -> Vectors:
         model = self._loaded()
         try:
             pieces = [self._pieces(model, text) for text in texts]
@@ -160,9 +170,7 @@ class SentenceEncoder:
             raw = model.encode(flat, self.options.batch_size)
         except Exception as error:
             raise EncoderError(f"encoder {self.name!r} failed: {error}") from error
-        vectors = means(unit_rows(np.asarray(raw), len(flat), self.name), pieces)
-        self._cache.put(texts, vectors)
-        return vectors
+        return means(unit_rows(np.asarray(raw), len(flat), self.name), pieces)
 
     def _pieces(self, model: TextModel, text: str) -> list[str]:
         if model.limit < 1 or len(text) <= model.limit:

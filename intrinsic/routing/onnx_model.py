@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,7 +55,9 @@ class OnnxModel:
     def __init__(self, cache_dir: Path | None, threads: int = 1) -> None:
         self._tokenizer = _tokenizer()
         self._session = open_session(graph_bytes(cache_dir))
-        self._pool = ThreadPoolExecutor(threads, "intrinsic-onnx") if threads > 1 else None
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
         self._check()
 
     def spans(self, text: str) -> Sequence[tuple[int, int]]:
@@ -75,12 +78,18 @@ class OnnxModel:
         def encode(part: list[int]) -> None:
             vectors[part] = run(self._session, [rows[at] for at in part])
 
-        if self._pool is None or len(parts) == 1:
+        if self._threads == 1 or len(parts) == 1:
             for part in parts:
                 encode(part)
         else:
-            list(self._pool.map(encode, reversed(parts)))
+            list(self._workers().map(encode, reversed(parts)))
         return unit_rows(vectors, len(rows), "ONNX")
+
+    def _workers(self) -> ThreadPoolExecutor:
+        if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
+            self._pool = ThreadPoolExecutor(self._threads, "intrinsic-onnx")
+            self._process = os.getpid()
+        return self._pool
 
     def _check(self) -> None:
         for one, other, known in _KNOWN:

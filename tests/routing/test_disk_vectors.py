@@ -147,6 +147,20 @@ def test_threads_share_it(tmp_path: Path) -> None:
     assert all(one is not None for one in disk.get("m", texts))
 
 
+def test_a_connection_is_not_used_after_a_fork(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = DiskVectors(tmp_path, 100)
+    disk.put("m", ["a"], rows(1))
+    parents = disk._connection
+    assert parents is not None
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert disk.get("m", ["a"])[0] is not None
+    assert disk._connection is not parents
+    parents.execute("SELECT count(*) FROM vectors").close()
+    parents.close()
+
+
 def test_a_process_that_is_killed_while_it_writes_leaves_a_sound_file(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np, pathlib\n"

@@ -104,6 +104,15 @@ async def test_a_text_is_encoded_once(model: Model, monkeypatch: pytest.MonkeyPa
     assert model.encoded == ["a", "b", "c", "b"]
 
 
+def test_a_batch_takes_what_was_encoded_while_it_waited(model: Model) -> None:
+    encoder = SentenceEncoder()
+    encoder._encode(["a"])
+    first, second = encoder._encode(["b", "a"])
+    assert model.encoded == ["a", "b"]
+    np.testing.assert_array_equal(second, encoder._encode(["a"])[0])
+    assert not np.array_equal(first, second)
+
+
 @both_backends
 async def test_calls_take_turns(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     reset(model, monkeypatch)
