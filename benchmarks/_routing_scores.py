@@ -59,7 +59,10 @@ async def clinc150(task: Task) -> dict[str, Any]:
         who: {name: _figures(found) for name, found in of_who.items()}
         for who, of_who in runs.items()
     }
-    pooled = {who: [run for name in POOLED for run in of_who[name]] for who, of_who in runs.items()}
+    pooled = {
+        who: [run for name in POOLED for run in _as_often(of_who[name], task.seeds)]
+        for who, of_who in runs.items()
+    }
     calibrated = {
         who: calibration_error(
             np.concatenate([run.confidence for run in found]),
@@ -151,6 +154,11 @@ async def _rivals(task: Task, cards: tuple[AdapterCard, ...]) -> dict[str, Answe
         router = rival.build(cards, task.known, with_card=True)
         found["semantic_router_with_card"] = await rival.answers(router, task.scored, "intent")
     return found
+
+
+def _as_often(runs: list[Answers], times: int) -> list[Answers]:
+    """A draw that is the only one there is, as often as the others were drawn."""
+    return runs * times if len(runs) == 1 else runs
 
 
 def _figures(runs: list[Answers]) -> dict[str, Any]:
