@@ -53,6 +53,9 @@ async def run_evaluation(request: Evaluation, options: SessionOptions, as_json: 
         print_json(found)
     else:
         _print(report, options.router)
+    shown = {example for card in routing.cards for example in card.examples}
+    if known := sum(one.text in shown for one in labelled):
+        tell(f"intrinsic: {known} queries are examples of the cards; the figures are too good")
     if degraded:
         tell(f"intrinsic: measured by words alone: {degraded}")
     tell(f"{path} is written")

@@ -152,6 +152,7 @@ def test_a_router_is_measured_and_the_report_written(
     (error,) = [line for line in plain.stdout.splitlines() if "draft a clause" in line]
     assert error.startswith("medical\tlegal\t1\t")
     assert "reliability.png is written" in plain.stderr
+    assert "examples of the cards" not in plain.stderr
 
 
 def test_the_report_goes_beside_by_default(
@@ -168,7 +169,9 @@ def test_pictures_are_drawn_of_the_smallest_report(adapters: Path, tmp_path: Pat
     found = told(route(adapters, "eval", file, "--out", tmp_path, "--json"))
     assert (found["auroc"], found["a95"], found["confusions"]) == (None, None, [])
     assert (tmp_path / "confusion.png").exists()
-    assert "auroc\t-" in route(adapters, "eval", file, "--out", tmp_path).stdout
+    plain = route(adapters, "eval", file, "--out", tmp_path)
+    assert "auroc\t-" in plain.stdout
+    assert "1 queries are examples of the cards; the figures are too good" in plain.stderr
 
 
 def test_without_matplotlib_the_report_is_there_and_a_sentence_says_what_is_missing(
