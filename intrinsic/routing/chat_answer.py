@@ -10,6 +10,8 @@ from dataclasses import dataclass
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?")
 _THOUGHT = "</think>"
 _SHOWN = 60
+_ROUNDING = 1e-3
+_LEAST_LOGPROB = -700.0
 
 
 class AnswerError(ValueError):
@@ -86,7 +88,9 @@ def _alternatives(top: object, valid: Mapping[str, int], number: int) -> dict[in
 def _probability(logprob: object) -> float | None:
     if not isinstance(logprob, int | float) or isinstance(logprob, bool):
         return None
-    return None if math.isnan(logprob) or logprob > 1e-3 else min(math.exp(logprob), 1.0)
+    if not logprob <= _ROUNDING:  # nan as well
+        return None
+    return min(math.exp(max(logprob, _LEAST_LOGPROB)), 1.0)
 
 
 def _get(value: object, key: str) -> object:

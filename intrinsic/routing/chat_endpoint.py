@@ -123,7 +123,7 @@ class ChatEndpoint:
             raise self._failed(f"answered with status {status}: {self._shown(text)}")
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._failed(f"answered with no JSON: {self._shown(text)}") from None
 
     async def _post(self, body: dict[str, Any]) -> tuple[int, bytes]:
@@ -132,9 +132,9 @@ class ChatEndpoint:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if self._api_key is not None:
             headers["Authorization"] = f"Bearer {self._api_key}"
-        if self._tls is None:
-            self._tls = await anyio.to_thread.run_sync(httpx.create_ssl_context)
         try:
+            if self._tls is None:
+                self._tls = await anyio.to_thread.run_sync(httpx.create_ssl_context)
             async with (
                 httpx.AsyncClient(timeout=self.timeout_s, verify=self._tls) as client,
                 client.stream("POST", self.url, json=body, headers=headers) as response,
@@ -144,7 +144,7 @@ class ChatEndpoint:
                     size += len(part)
                     text += part[: _MOST_BYTES - len(text)]
                 status = response.status_code
-        except httpx.HTTPError as error:
+        except Exception as error:  # of sockets, certificates, addresses, proxies, the protocol
             why = self._shown(str(error).encode())
             raise self._failed(f"failed: {type(error).__name__}: {why}") from None
         if size > _MOST_BYTES:

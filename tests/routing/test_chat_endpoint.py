@@ -148,6 +148,7 @@ async def test_a_server_that_knows_no_logprobs_is_asked_plainly_from_then_on(
         ((302, b""), "status 302"),
         ((200, b"<html>hello"), "answered with no JSON: <html>hello"),
         ((200, b"\xff\xfe"), "answered with no JSON"),
+        ((200, b"[" * 100_000), "answered with no JSON"),
         ((200, b"x" * 1_100_000), "more than 1,000,000 bytes"),
         ((200, []), "no answer that counts: it gave no text"),
         ((200, {"choices": []}), "it gave no text"),
@@ -178,6 +179,8 @@ async def test_a_server_that_is_slow_or_away(server: Server) -> None:
         await server.endpoint(timeout_s=0.05).judge("x", ASKED)
     with pytest.raises(RoutingError, match="failed: ConnectError"):
         await ChatEndpoint("http://127.0.0.1:1", "m").judge("x", ASKED)
+    with pytest.raises(RoutingError, match="failed: "):
+        await ChatEndpoint("http://no such host", "m").judge("x", ASKED)
 
 
 @both_backends
@@ -228,6 +231,7 @@ async def test_it_routes(server: Server) -> None:
         ("3", spelled(("4", 0.8)), 3, None),
         ("3", {"content": [{"token": "3", "logprob": float("nan")}]}, 3, None),
         ("3", {"content": [{"token": "3", "logprob": 5.0}]}, 3, None),
+        ("3", {"content": [{"token": "3", "logprob": -(10**400)}]}, 3, {3: 0.0}),
         ("3", {"content": [{"token": "3"}]}, 3, None),
         ("3", {"content": ["3"]}, 3, None),
         ("3", {"content": []}, 3, None),
