@@ -123,11 +123,9 @@ class Choice:
 
     def _fits(self, expected: int) -> Iterator[Fit]:
         """Best first; more than `expected` are looked at only when they are asked for."""
-        asked = [row for row in self.hits.must if row not in self.excluded]
-        must = self.hits.must
-        score = self.ranking.score
-        for row in sorted(asked, key=lambda row: (-must[row].n_words, -score(row), row)):
-            yield Fit(row, 1.0, f'gets every text with "{must[row].text}" (must)')
+        asked = self._asked()
+        for row in asked:
+            yield Fit(row, 1.0, f'gets every text with "{self.hits.must[row].text}" (must)')
         given, count = 0, expected if self.last is None else max(expected, NEAR)
         while True:
             fits = [Fit(row, confidence) for row, confidence in self._others.leading(count)]
@@ -137,6 +135,15 @@ class Choice:
             if len(fits) < count:
                 return
             given, count = len(fits), 4 * count
+
+    def _asked(self) -> list[int]:
+        """Rows that a rule asks for: the longer phrase first, then the higher score."""
+        must = self.hits.must
+        asked = sorted(row for row in must if row not in self.excluded)
+        if len(asked) < 2:
+            return asked
+        scores = dict(zip(asked, self.ranking.scores(asked), strict=True))
+        return sorted(asked, key=lambda row: (-must[row].n_words, -scores[row]))
 
     def _kept(self, fits: list[Fit], last: Last) -> list[Fit]:
         """Put who answered last in front, where its odds with the bonus are then the best.

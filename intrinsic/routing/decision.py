@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,9 +51,9 @@ class Ranking:
             found[self.evidence.scores[self.evidence.leading(first)] == 0.0] = 0.0
         return np.minimum.accumulate(found.round(_DIGITS))
 
-    def score(self, row: int) -> float:
-        """Return what a row is ordered by."""
-        return round(float(self.evidence.scores[row]), 6)
+    def scores(self, rows: Sequence[int]) -> list[float]:
+        """Return what rows are ordered by."""
+        return [round(float(score), 6) for score in self.evidence.scores[list(rows)]]
 
     def reason(self, row: int) -> str:
         """Return what speaks for a row, in words."""

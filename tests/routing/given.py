@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -41,8 +41,8 @@ class GivenRanking(Ranking):
         self.router.looked_at.append(first)
         return self.pairs[:first]
 
-    def score(self, row: int) -> float:
-        return dict(self.pairs)[row]
+    def scores(self, rows: Sequence[int]) -> list[float]:
+        return [dict(self.pairs)[row] for row in rows]
 
     def reason(self, row: int) -> str:
         return "given"
