@@ -110,9 +110,21 @@ async def _one_by_one(encoders: dict[str, SentenceEncoder], rounds: int) -> dict
             f"{name}_ms": {"p50": float(np.median(took)), "p99": float(np.percentile(took, 99))}
             for name, took in spent.items()
         },
+        **{f"{name}_cpu_ms": _cpu_ms(model(name), count, rounds) for name in encoders},
         "torch_over_int8": alone.ratio("torch_model", "onnx_int8_model"),
         "fp32_over_int8": alone.ratio("onnx_fp32_model", "onnx_int8_model"),
     }
+
+
+def _cpu_ms(work: Callable[[], object], after: Callable[[], object], rounds: int) -> float:
+    """The median of this thread's processor time, which neighbours on the machine inflate less."""
+    spent = []
+    for _ in range(rounds):
+        started = time.thread_time()
+        work()
+        spent.append(1e3 * (time.thread_time() - started))
+        after()
+    return float(np.median(spent))
 
 
 async def _batch_gains(encoders: dict[str, SentenceEncoder], rounds: int) -> dict[str, float]:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_embedders() -> Mapping[str, Callable[[str | None], Embedder]]:
-    """Encode with any sentence-transformers model; without a name with the bundled one."""
+    """Encode with any sentence-transformers model; without a name with the bundled one.
+
+    The bundled one runs as int8 ONNX where the extra `onnx` is installed.
+    """
 
     def sentence_transformers(model: str | None = None) -> Embedder:
         from intrinsic.routing.encoder import SentenceEncoder
