@@ -76,6 +76,10 @@ class AdapterCard:
             )
         object.__setattr__(self, "threshold", float(value))
 
+    def __hash__(self) -> int:
+        """Of name and version alone, which seldom are the same and are quickly hashed."""
+        return hash((self.name, self.version))
+
     @property
     def key(self) -> str:
         """`name@version`, which names exactly one adapter."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from intrinsic.routing.calibration import Calibration
 from intrinsic.routing.evidence import Evidence, Floats
 from intrinsic.routing.gate import Gate
 from intrinsic.routing.question import Question
@@ -29,6 +30,7 @@ class Ranking:
     evidence: Evidence
     gate: Gate
     note: str = ""
+    calibration: Calibration | None = None
 
     def without(self, rows: Collection[int]) -> Ranking:
         """Return the ranking of all but some rows, which are no rivals of the others either."""
@@ -47,6 +49,9 @@ class Ranking:
         Where there are words alone to go by, a row without a common word has none.
         """
         found = self.gate.probabilities(self.evidence.features(first))
+        if self.calibration is not None:
+            found = self.calibration.applied(found)
+        found *= self.evidence.undoubted(first)
         if self.evidence.meaning is None:
             found[self.evidence.scores[self.evidence.leading(first)] == 0.0] = 0.0
         return np.minimum.accumulate(found.round(_DIGITS))

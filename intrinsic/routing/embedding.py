@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from intrinsic.card import AdapterCard
+from intrinsic.routing.calibration import Calibration
 from intrinsic.routing.card_router import CardRouter, off_loop_if_large
 from intrinsic.routing.decision import Ranking
+from intrinsic.routing.dense import DenseView
 from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.gate import load_gate
 from intrinsic.routing.guard import EncoderGuard
 from intrinsic.routing.index import CandidateView, CardIndex
-from intrinsic.routing.meaning import DenseView, MeaningIndex
+from intrinsic.routing.meaning import MeaningIndex
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.question import Question
 from intrinsic.routing.router import Embedder
@@ -43,7 +45,10 @@ class EmbeddingRouter(CardRouter):
 
     async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
         dense, vector = await self.meaning.embed(question, view)
-        return await rank_by_meaning(question, view, dense, vector, bm25_weight=0.0)
+        calibration = self.options.calibration
+        return await rank_by_meaning(
+            question, view, dense, vector, bm25_weight=0.0, calibration=calibration
+        )
 
 
 async def rank_by_meaning(
@@ -52,7 +57,8 @@ async def rank_by_meaning(
     dense: DenseView,
     vector: Vector,
     *,
-    bm25_weight: float,
+    bm25_weight: float | None,
+    calibration: Calibration | None,
 ) -> Ranking:
     """Rank by the cosines to `vector` and, as far as `bm25_weight` says, by words."""
 
@@ -61,6 +67,6 @@ async def rank_by_meaning(
         evidence = Evidence(
             view, terms, view.weigh_words(terms), dense.weigh(vector), bm25_weight=bm25_weight
         )
-        return Ranking(question, evidence, load_gate("meaning"))
+        return Ranking(question, evidence, load_gate("meaning"), calibration=calibration)
 
     return await off_loop_if_large(question.text, view, work)

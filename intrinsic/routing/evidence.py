@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import copy
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from intrinsic.routing.bm25 import Lexical
+from intrinsic.routing.dense import Meaning
 from intrinsic.routing.index import CandidateView, Rows
-from intrinsic.routing.meaning import Meaning
 
 Floats = npt.NDArray[np.float64]
 
+SHORTLIST = 32
+"""So many candidates are compared text by text; the others are out of the question."""
+
+LEAST_SPREAD = 1e-3
 LEAST_COSINE_SPREAD = 0.02
 LEAST_BM25_SPREAD = 0.5
 UNRELATED_COSINE = 0.1  # a rival that is always there, so that one candidate has a margin too
+MOST_MARGIN = 10.0
+REFUSAL = 10.0
+"""What a negative example costs for each unit of cosine that it is nearer than all others."""
+
+
+DOUBT = 22.0
+"""In the same units, what it takes from the logarithm of the confidence."""
 
 
 class Evidence:
     """The words' and the meaning's say on every row of a view; `meaning` may be missing.
 
-    Of the ranking, a choice asks for no more than `leading`, `features` and `without`.
+    Of the ranking, a choice asks for no more than `leading`, `features` and `without`. The order
+    is by `z(head) + near · cosine / σ + words · z(BM25)`, weights by the view's blend;
+    `bm25_weight` replaces that of the words. Without a meaning, it is by BM25 alone.
     """
 
     def __init__(
@@ -32,33 +46,71 @@ class Evidence:
         lexical: Lexical,
         meaning: Meaning | None = None,
         *,
-        bm25_weight: float = 0.15,
+        bm25_weight: float | None = None,
     ) -> None:
         self.view = view
         self.terms = terms
         self.lexical = lexical
         self.meaning = meaning
-        self.scores = self._combined(bm25_weight)  # (rows,)
-        self.order: Rows = np.argsort(-self.scores.round(6), kind="stable")  # best first
-
-    def _combined(self, bm25_weight: float) -> Floats:
-        if self.meaning is None:
-            return self.lexical.scores
-        dense = standardised(self.meaning.scores, LEAST_COSINE_SPREAD)
-        if bm25_weight == 0.0:
-            return dense
-        return dense + bm25_weight * standardised(self.lexical.scores, LEAST_BM25_SPREAD)
+        self._out: tuple[int, ...] = ()
+        if meaning is None:
+            self._first_look = lexical.scores
+            return
+        self.words_weight = meaning.blend.words if bm25_weight is None else bm25_weight
+        self.linear = standardised(meaning.linear, LEAST_SPREAD)
+        self.words = standardised(lexical.scores, LEAST_BM25_SPREAD)
+        self._spread = max(float(meaning.cosines.std()), LEAST_COSINE_SPREAD)
+        self._first_look = self.linear + self.words_weight * self.words
 
     def without(self, rows: Collection[int]) -> Evidence:
         """Return the same evidence without some rows: they have no rank and are no rivals."""
         if not rows:
             return self
         rest = copy(self)
-        rest.order = self.order[~np.isin(self.order, list(rows))]
+        for name in ("shortlist", "order", "scores"):
+            vars(rest).pop(name, None)
+        rest._out = (*self._out, *rows)
         return rest
+
+    @cached_property
+    def shortlist(self) -> Rows:
+        """The rows that are compared text by text, best first."""
+        first_look = self._first_look
+        if self._out:
+            first_look = first_look.copy()
+            first_look[list(self._out)] = -np.inf
+        left = len(first_look) - len(set(self._out))
+        if left > SHORTLIST:
+            rows = np.sort(np.argpartition(-first_look, SHORTLIST)[:SHORTLIST])
+        else:
+            rows = np.flatnonzero(first_look > -np.inf)
+        return self._sorted(rows)
+
+    @cached_property
+    def order(self) -> Rows:
+        """All rows but those that are out: the shortlist, then the others, best first."""
+        rest = np.ones(len(self._first_look), np.bool_)
+        rest[self.shortlist] = False
+        rest[list(self._out)] = False
+        return np.concatenate([self.shortlist, self._sorted(np.flatnonzero(rest))])
+
+    @property
+    def scores(self) -> Floats:
+        """What rows are ordered by; of a row that was not looked at, without its texts."""
+        if self.meaning is None:
+            return self._first_look
+        near = self.meaning.blend.near * self.nearness()
+        return self._first_look + near - REFUSAL * self.meaning.refused
+
+    def nearness(self) -> Floats:
+        """The cosines to each row's texts, in units of the spread of those to the centroids."""
+        assert self.meaning is not None
+        return (self.meaning.scores - float(self.meaning.cosines.mean())) / self._spread
 
     def leading(self, first: int | None = None) -> Rows:
         """Return the `first` rows in ranking order, or all."""
+        if first is not None and first <= len(self.shortlist):
+            return self.shortlist[:first]
         return self.order[:first]
 
     def features(self, first: int | None = None) -> Floats:
@@ -67,30 +119,58 @@ class Evidence:
         Each row is compared with those ranked behind it, as if those before it were not there;
         rows of one group (the same card under several names) are no rivals of each other.
         """
-        groups = self.view.groups[self.order]
+        listed = first is not None and first <= len(self.shortlist)
+        order = self.shortlist if listed else self.order
+        groups = self.view.groups[order]
         _, firsts, of_group = np.unique(groups, return_index=True, return_inverse=True)
         keep = np.sort(firsts)  # ranks of the groups' best rows
-        matrix = self._group_features(self.order[keep])
+        behind = len(self._first_look) - len(set(self._out)) - len(order)
+        matrix = self._group_features(order[keep], behind)
         return matrix[np.searchsorted(keep, firsts[of_group])][:first]
 
-    def _group_features(self, rows: Rows) -> Floats:
+    def undoubted(self, first: int | None = None) -> Floats:
+        """What is left, in [0, 1], of the confidence in the `first` rows after their negatives.
+
+        A negative example that is nearer than all else of a card by 0.05 leaves a third.
+        """
+        rows = self.leading(first)
+        if self.meaning is None:
+            return np.ones(len(rows))
+        left: Floats = np.exp(-DOUBT * self.meaning.refused[rows])
+        return left
+
+    def _sorted(self, rows: Rows) -> Rows:
+        if self.meaning is not None:
+            self.meaning.look(rows)
+        found: Rows = rows[np.argsort(-self.scores[rows].round(6), kind="stable")]
+        return found
+
+    def _group_features(self, rows: Rows, behind: int) -> Floats:
+        """`behind` is how many candidates follow that are not among `rows`."""
+        lexical = np.log1p(self.lexical.scores[rows])
         columns = [
             np.full(len(rows), np.log1p(min(len(set(self.terms)), 60))),
-            np.log(np.arange(len(rows), 0, -1)),
+            np.log(np.arange(len(rows) + behind, behind, -1)),
             np.log1p(self.view.n_examples[rows]),
             self.lexical.covered[rows],
             _margins(self.lexical.covered[rows], 0.0),
             self.lexical.rarity[rows],
-            np.log1p(self.lexical.scores[rows]),
-            _margins(np.log1p(self.lexical.scores[rows]), 0.0),
+            lexical,
+            _margins(lexical, 0.0),
         ]
         if self.meaning is not None:
+            linear = self.meaning.linear[rows]
             columns += [
                 self.meaning.scores[rows],
                 _margins(self.meaning.scores[rows], UNRELATED_COSINE),
                 self.meaning.nearest[rows],
                 _margins(self.meaning.nearest[rows], UNRELATED_COSINE),
                 self.meaning.tightness[rows],
+                self.meaning.cosines[rows],
+                _shares(linear),
+                _shares(linear / 4.0),
+                np.clip(_margins(linear, -np.inf), -MOST_MARGIN, MOST_MARGIN),
+                self.linear[rows],
             ]
         return np.stack(columns, axis=1)
 
@@ -105,7 +185,18 @@ WORD_FEATURES = (
     "log_bm25",
     "log_bm25_margin",
 )
-MEANING_FEATURES = ("cosine", "cosine_margin", "nearest", "nearest_margin", "tightness")
+MEANING_FEATURES = (
+    "cosine",
+    "cosine_margin",
+    "nearest",
+    "nearest_margin",
+    "tightness",
+    "centroid",
+    "share",
+    "soft_share",
+    "head_margin",
+    "head",
+)
 
 
 def standardised(values: Floats, least_spread: float) -> Floats:
@@ -118,3 +209,10 @@ def _margins(values: Floats, floor: float) -> Floats:
     behind = np.append(np.maximum.accumulate(values[::-1])[::-1][1:], floor)
     margins: Floats = values - np.maximum(behind, floor)
     return margins
+
+
+def _shares(values: Floats) -> Floats:
+    """`exp(v_i) / Σ exp(v_j)` over j at and behind i."""
+    up = np.exp(values - values.max())
+    shares: Floats = up / np.maximum(np.cumsum(up[::-1])[::-1], 1e-300)
+    return shares

@@ -33,10 +33,14 @@ class Gate:
 
     def probabilities(self, rows: Floats) -> Floats:
         """Return a probability per row of features: `(rows, features)` to `(rows,)`."""
+        found: Floats = 1.0 / (1.0 + np.exp(-np.clip(self.log_odds(rows), -30.0, 30.0)))
+        return found
+
+    def log_odds(self, rows: Floats) -> Floats:
+        """Return the logarithm of p / (1 - p) per row of features."""
         terms = expanded(np.clip(rows, self.low, self.high))
-        logits = terms @ self.coefficients + self.intercept
-        odds: Floats = 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))
-        return odds
+        found: Floats = terms @ self.coefficients + self.intercept
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """Return the gate as plain values, six significant digits each."""

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class HybridRouter(CardRouter):
-    """Orders candidates by `z(cosine) + bm25_weight · z(BM25)`.
+    """Orders candidates by a head over the vectors, nearness and BM25 (see `Evidence`).
 
     Never fails for its encoder: without one, or while it fails, it routes by words, says so in
     the reasons and in `degraded`, and logs a warning when that begins.
@@ -67,7 +67,12 @@ class HybridRouter(CardRouter):
             else:
                 self._note("")
                 return await rank_by_meaning(
-                    question, view, dense, vector, bm25_weight=self.options.bm25_weight
+                    question,
+                    view,
+                    dense,
+                    vector,
+                    bm25_weight=self.options.bm25_weight,
+                    calibration=self.options.calibration,
                 )
         self._note(why)
         return await rank_by_words(question, view, note=f"by words alone: {why}")

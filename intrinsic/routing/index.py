@@ -62,11 +62,6 @@ class CandidateView:
         return tuple(card.name if names[card.name] == 1 else card.key for card in self.cards)
 
     @cached_property
-    def texts(self) -> tuple[str, ...]:
-        """The texts to embed: of each row the card's sentence, then its examples."""
-        return tuple(text for card in self.cards for text in (card.sentence, *card.examples))
-
-    @cached_property
     def _slots(self) -> Rows:
         return np.array([self.bm25.slots[card] for card in self.cards], np.intp)
 
@@ -118,7 +113,9 @@ class CardIndex:
 
 def _content(card: AdapterCard) -> object:
     content = (card.domain, card.description, card.keywords, card.examples)
-    return content if any(content) else card.name
+    if not any(content):
+        return card.name
+    return (*content, card.negatives, card.must, card.never, card.threshold)
 
 
 def _counts(card: AdapterCard) -> Counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from intrinsic.routing.calibration import Calibration
 from intrinsic.routing.card_router import CardRouter, off_loop_if_large
 from intrinsic.routing.decision import Ranking
 from intrinsic.routing.evidence import Evidence
@@ -17,15 +18,21 @@ class KeywordRouter(CardRouter):
     name = "keyword"
 
     async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
-        return await rank_by_words(question, view)
+        return await rank_by_words(question, view, calibration=self.options.calibration)
 
 
-async def rank_by_words(question: Question, view: CandidateView, note: str = "") -> Ranking:
+async def rank_by_words(
+    question: Question,
+    view: CandidateView,
+    note: str = "",
+    *,
+    calibration: Calibration | None = None,
+) -> Ranking:
     """Rank by words alone; `note` says why, where something better was asked for."""
 
     def work() -> Ranking:
         terms = stems(question.text)
         evidence = Evidence(view, terms, view.weigh_words(terms))
-        return Ranking(question, evidence, load_gate("words"), note)
+        return Ranking(question, evidence, load_gate("words"), note, calibration)
 
     return await off_loop_if_large(question.text, view, work)

@@ -133,7 +133,7 @@ class JudgedRanking(Ranking):
         best = sorted(judged, key=lambda row: -judged[row][0])
         others = [row for row in range(len(near.evidence.view.cards)) if row not in judged]
         rows = (*best, *others)
-        return cls(near.question, near.evidence, near.gate, near.note, judged, rows)
+        return cls(near.question, near.evidence, near.gate, near.note, judged=judged, rows=rows)
 
     def without(self, rows: Collection[int]) -> JudgedRanking:
         """Return the ranking of all but some rows, with the confidences that the judge gave."""

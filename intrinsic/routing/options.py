@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from intrinsic.errors import ConfigError
 from intrinsic.events import InjectionChannel
+from intrinsic.routing.calibration import Calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,8 @@ class RouterOptions:
     An adapter is chosen when its confidence reaches `threshold` and its share of the mixture
     `min_weight`. Shares are in proportion to `confidence ** (1 / weight_temperature)`: near 0 the
     best has all, far above 1 all have the same. `bm25_weight` is what a standard deviation of word
-    overlap counts beside one of meaning.
+    overlap counts beside one of meaning; None leaves it to the examples. `calibration` was fitted
+    to labelled queries (`intrinsic route fit`).
 
     Memories that say something besides the query have `memory_share` of the question together;
     `memory_weights` is what those of a channel count, 1 unless named.
@@ -35,7 +37,8 @@ class RouterOptions:
     threshold: float = 0.5
     min_weight: float = 0.2
     weight_temperature: float = 1.0
-    bm25_weight: float = 0.15
+    bm25_weight: float | None = None
+    calibration: Calibration | None = None
     memory_share: float = 0.5
     memory_weights: Mapping[str, float] = field(
         default_factory=lambda: MappingProxyType({}), hash=False
@@ -55,6 +58,8 @@ class RouterOptions:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
         for name in ("bm25_weight", "encoder_retry_s", "stickiness"):
             value = getattr(self, name)
+            if value is None and name == "bm25_weight":
+                continue
             if not (math.isfinite(value) and value >= 0.0):
                 raise ConfigError(f"{name} is {value}; it must be a finite number, at least 0")
         for name in ("weight_temperature", "session_s"):

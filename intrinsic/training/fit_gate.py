@@ -12,18 +12,24 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import numpy as np
 
+from intrinsic.routing.card_vectors import texts_of
 from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
 from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES
 from intrinsic.routing.gate import Gate, expanded, load_gate
 from intrinsic.routing.model_loading import BUNDLED_MODEL, BUNDLED_SHA256
+from intrinsic.routing.scaling_odds import scaling
 from intrinsic.training.gate_corpus import Corpus, all_texts, read_corpus
 from intrinsic.training.gate_figures import Judged, Vectors, figures, judge, report
 from intrinsic.training.simulated import bundled_registry, simulate, whole_registry
+
+NONE_FITS = 0.15
+"""The share of requests that fit no adapter, as the gate expects it."""
 
 WHOLE_EXAMPLE_COUNTS = (0, 5, 10, 20, 1000)
 
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     target.add_argument("--evaluate", action="store_true", help="only score the packaged gate")
     target.add_argument("--adapters", type=Path, help="only score it on a folder of adapters")
     parser.add_argument("--cache", type=Path, help="a file (.npz) that keeps the vectors")
-    parser.add_argument("--registries", type=int, default=900)
+    parser.add_argument("--registries", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     train = read_corpus(options.data, "train")
@@ -66,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gates, judged = {}, {}
     for name, features in GATES.items():
         dense = name == "meaning"
-        gates[name] = fit(judge(fitted, vectors, dense=dense), features)
+        seen = judge(fitted, vectors, dense=dense)
+        gates[name] = tempered(fit(seen, features), seen)
         judged[name] = judge(scored, vectors, dense=dense)
     found = report(judged, gates)
     provenance = {
@@ -74,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "encoder": {"name": BUNDLED_MODEL, "sha256": BUNDLED_SHA256},
         "seed": options.seed,
         "registries": options.registries,
+        "none_fits": NONE_FITS,
         "queries": sum(len(registry.asked) for registry in fitted),
         "data": SOURCES,
         "valid": {rule: _short(of_rule["all"]) for rule, of_rule in found.items()},
@@ -85,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{rule:8} {kind:7}", json.dumps(_short(values)))
 
 
-def fit(judged: Judged, names: Sequence[str], *, ridge: float = 1.0) -> Gate:
+def fit(judged: Judged, names: Sequence[str], *, ridge: float = 10.0) -> Gate:
     """Fit a logistic model by Newton's method, with a small ridge on standardised terms."""
     low, high = judged.features.min(0), judged.features.max(0)
     terms = expanded(judged.features)
@@ -106,6 +114,23 @@ def fit(judged: Judged, names: Sequence[str], *, ridge: float = 1.0) -> Gate:
     return Gate(tuple(names), coefficients, intercept, low, high)
 
 
+def tempered(gate: Gate, judged: Judged, *, none_fits: float = NONE_FITS) -> Gate:
+    """Scale and shift a gate's log-odds for requests of which a share of `none_fits` fit nothing.
+
+    Platt's scaling (1999) on the same queries, weighted to that share. Fitting with the share
+    itself would see too few misfits to tell them from what fits.
+    """
+    odds = gate.log_odds(judged.features)
+    misfits = float((~judged.in_scope).mean())
+    weights = np.where(
+        judged.in_scope, (1.0 - none_fits) / (1.0 - misfits), none_fits / max(misfits, 1e-9)
+    )
+    slope, shift = scaling(odds, judged.right, weights)
+    return replace(
+        gate, coefficients=gate.coefficients * slope, intercept=gate.intercept * slope + shift
+    )
+
+
 def evaluate(train: Corpus, valid: Corpus, vectors: Vectors, *, seed: int) -> None:
     """Print what the packaged gate is worth on whole CLINC150, its valid split."""
     gates = {name: load_gate(name) for name in GATES}
@@ -120,7 +145,7 @@ def evaluate(train: Corpus, valid: Corpus, vectors: Vectors, *, seed: int) -> No
 def evaluate_bundled(folder: Path, valid: Corpus, cache: Path | None) -> None:
     """Print what the packaged gate is worth for the adapters in `folder`, all and by domain."""
     registry = bundled_registry(folder, valid)
-    shown = [text for card in registry.cards for text in (card.sentence, *card.examples)]
+    shown = [text for card in registry.cards for text in texts_of(card)]
     vectors = embed(shown + [text for text, _ in registry.asked], cache)
     for name in GATES:
         judged = judge([registry], vectors, dense=name == "meaning")
@@ -141,7 +166,7 @@ def embed(texts: Sequence[str], cache: Path | None) -> Vectors:
         with np.load(cache) as kept:
             known = dict(zip(json.loads(str(kept["texts"])), kept["vectors"], strict=True))
     missing = [text for text in dict.fromkeys(texts) if text not in known]
-    encoder = SentenceEncoder(options=EncoderOptions(cached_texts=0))
+    encoder = SentenceEncoder(options=EncoderOptions(runtime="torch", cached_texts=0))
     for at in range(0, len(missing), 512):
         batch = missing[at : at + 512]
         known.update(zip(batch, anyio.run(encoder.embed, batch), strict=True))

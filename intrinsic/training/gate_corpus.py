@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from intrinsic.card import AdapterCard
+from intrinsic.routing.card_vectors import own_texts
 from intrinsic.training.own_words import DOMAIN_CARDS, OWN_WORDS
 
 FILES = {"coding": "mbpp_{split}.jsonl"}
@@ -66,7 +67,9 @@ def read_corpus(data: Path, split: str, *, cap: int = 800) -> Corpus:
 
 def all_texts(*corpora: Corpus) -> list[str]:
     """Return every text of the corpora that a simulated registry may hold or be asked."""
-    texts = [card.sentence for corpus in corpora for card in corpus.cards.values()]
+    texts = [
+        text for corpus in corpora for card in corpus.cards.values() for text in own_texts(card)
+    ]
     for corpus in corpora:
         for source in (
             corpus.intents,

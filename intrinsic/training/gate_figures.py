@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from intrinsic.routing.card_vectors import CardVectors, texts_of
+from intrinsic.routing.dense import DenseView
 from intrinsic.routing.evaluation import auroc, calibration_error
 from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.gate import Gate
-from intrinsic.routing.index import CardIndex
-from intrinsic.routing.meaning import DenseView
+from intrinsic.routing.index import CandidateView, CardIndex
+from intrinsic.routing.refit import worth_fitting
 from intrinsic.routing.text import stems
+from intrinsic.routing.tuning import tuned
 from intrinsic.training.simulated import Registry
 
 Floats = npt.NDArray[np.float64]
@@ -37,13 +40,13 @@ def judge(registries: Sequence[Registry], vectors: Vectors, *, dense: bool) -> J
     features, right, in_scope, kind = [], [], [], []
     for registry in registries:
         view = CardIndex().view(registry.cards)
-        matrix = DenseView(view, np.stack([vectors[text] for text in view.texts]))
+        matrix = _dense(view, vectors) if dense else None
         for text, answer in registry.asked:
             terms = stems(text)
-            meaning = matrix.weigh(vectors[text]) if dense else None
+            meaning = matrix.weigh(vectors[text]) if matrix is not None else None
             evidence = Evidence(view, terms, view.weigh_words(terms), meaning)
-            features.append(evidence.features()[0])
-            right.append(view.cards[evidence.order[0]].name == answer)
+            features.append(evidence.features(1)[0])
+            right.append(view.cards[evidence.leading(1)[0]].name == answer)
             in_scope.append(answer is not None)
             kind.append(registry.kind)
     return Judged(np.array(features), np.array(right), np.array(in_scope), np.array(kind))
@@ -59,6 +62,17 @@ def figures(judged: Judged, p: Floats) -> dict[str, float]:
         "accepted_and_right": float((judged.right & (p >= 0.5))[judged.in_scope].mean()),
         "refused_of_none_fits": float((p < 0.5)[~judged.in_scope].mean()),
     }
+
+
+def _dense(view: CandidateView, vectors: Vectors) -> DenseView:
+    cards = [
+        CardVectors.of(card, np.stack([vectors[text] for text in texts_of(card)]))
+        for card in view.cards
+    ]
+    dense = DenseView(view, cards)
+    if worth_fitting(dense):
+        dense.judge = tuned(view, dense)
+    return dense
 
 
 def report(

@@ -11,21 +11,23 @@ import pytest
 
 from intrinsic.errors import EncoderError
 from intrinsic.routing import EmbeddingRouter, HybridRouter, KeywordRouter, RouterOptions
+from intrinsic.routing.card_vectors import texts_of
 from intrinsic.routing.guard import EncoderGuard
 from tests.bus.backends import both_backends
 from tests.routing.fakes import CARDS, BagEmbedder, Clock, FaultyEmbedder
 
 QUERY = "how is asthma treated, and what are the symptoms"
+TEXTS = len({text for card in CARDS for text in texts_of(card)})
 FAULTS = [
     pytest.param(RuntimeError("out of memory"), "raised RuntimeError: out of memory", id="raises"),
     pytest.param(TimeoutError("slow"), "raised TimeoutError: slow", id="own timeout"),
     pytest.param(EncoderError("no model"), "no model", id="encoder error"),
-    pytest.param(np.full((30, 8), np.nan, np.float32), "not finite", id="nan"),
-    pytest.param(np.full((30, 8), np.inf, np.float32), "not finite", id="inf"),
-    pytest.param(np.zeros((3, 8), np.float32), r"shape \(3, 8\) for 30 texts", id="rows"),
-    pytest.param(np.zeros((30, 0), np.float32), "shape", id="no numbers"),
+    pytest.param(np.full((TEXTS, 8), np.nan, np.float32), "not finite", id="nan"),
+    pytest.param(np.full((TEXTS, 8), np.inf, np.float32), "not finite", id="inf"),
+    pytest.param(np.zeros((3, 8), np.float32), rf"shape \(3, 8\) for {TEXTS} texts", id="rows"),
+    pytest.param(np.zeros((TEXTS, 0), np.float32), "shape", id="no numbers"),
     pytest.param(np.zeros(8, np.float32), "shape", id="one vector"),
-    pytest.param(np.array([["a"] * 8] * 30), "raised ValueError", id="words"),
+    pytest.param(np.array([["a"] * 8] * TEXTS), "raised ValueError", id="words"),
 ]
 
 

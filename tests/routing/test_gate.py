@@ -24,7 +24,7 @@ def test_the_packaged_gate_reads_what_the_routers_give(name: str) -> None:
     assert load_gate(name) is gate
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=13, max_size=13))
+@given(st.lists(st.floats(-1e6, 1e6), min_size=18, max_size=18))
 def test_any_evidence_gives_a_probability(values: list[float]) -> None:
     (found,) = load_gate("meaning").probabilities(np.array([values]))
     assert 0.0 <= found <= 1.0

@@ -1,0 +1,105 @@
+"""The vectors of a set of candidates, and what a query's vector says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from intrinsic.routing.blend import Blend, usual
+from intrinsic.routing.card_vectors import CardVectors
+from intrinsic.routing.head import Head, Texts, closed_form
+from intrinsic.routing.index import CandidateView, Rows
+from intrinsic.routing.router import Vectors
+from intrinsic.routing.vector_cache import Vector
+
+Floats = npt.NDArray[np.float64]
+
+NEAREST = 3
+LEAST_CENTROID_SHARE = 0.25
+_DIGITS = 6
+
+
+class DenseView:
+    """The vectors of a `CandidateView`, one `CardVectors` per row, and the head over them.
+
+    The head and the blend are replaced together, by one assignment, when better ones are fitted.
+    """
+
+    def __init__(self, view: CandidateView, cards: Sequence[CardVectors]) -> None:
+        self.cards = tuple(cards)
+        self.n_examples = view.n_examples
+        self.tightness: Floats = np.array([card.tightness for card in self.cards], np.float64)
+        self.centroids: Vectors = np.stack([card.centroid for card in self.cards])  # (rows, d)
+        few = 5.0 / (5.0 + self.n_examples.astype(np.float64))
+        self.centroid_share: Floats = LEAST_CENTROID_SHARE + (1.0 - LEAST_CENTROID_SHARE) * few
+        self.has_negatives = any(len(card.negative) for card in self.cards)
+        self.judge: tuple[Head, Blend] = (
+            closed_form(self.centroids),
+            usual(self.n_examples, fitted=False),
+        )
+
+    def weigh(self, query: Vector) -> Meaning:
+        """Return how near `query` (a unit vector) is to each row."""
+        return Meaning(self, query)
+
+    def texts(self) -> Texts:
+        """All vectors in one matrix, as a head is fitted on them; this copies them."""
+        sizes = [len(card.positive) for card in self.cards]
+        return Texts(
+            np.concatenate([card.positive for card in self.cards]),
+            np.repeat(np.arange(len(self.cards)), sizes),
+            np.concatenate([card.weights for card in self.cards]),
+            len(self.cards),
+        )
+
+
+class Meaning:
+    """What the vector of a query says of each row of a view.
+
+    `linear` and `cosines` (to the centroid) are there for all rows; `nearest` (the cosine to the
+    nearest of the card's texts), `nearest_at` (0 is the card itself, 1 its first example),
+    `refused` (by how much a negative example is nearer) and `scores` (near a cosine) are those of
+    the rows that were looked at; before, the centroid stands for them.
+    """
+
+    def __init__(self, dense: DenseView, query: Vector) -> None:
+        self._dense = dense
+        self._query = query
+        self.head, self.blend = dense.judge
+        self.linear: Floats = self.head.score(query)  # (rows,)
+        self.cosines: Floats = (dense.centroids @ query).astype(np.float64)  # (rows,)
+        self.tightness = dense.tightness
+        self.scores: Floats = self.cosines.round(_DIGITS)
+        self.nearest: Floats = self.scores.copy()
+        self.nearest_at: Rows = np.zeros(len(self.scores), np.intp)
+        self.refused: Floats = np.zeros(len(self.scores))
+        self._looked = np.zeros(len(self.scores), np.bool_)
+
+    def look(self, rows: Rows) -> None:
+        """Compare the query with every text of some rows."""
+        rows = rows[~self._looked[rows]]
+        if len(rows) == 0:
+            return
+        self._looked[rows] = True
+        cards = [self._dense.cards[row] for row in rows]
+        sizes = np.array([len(card.positive) for card in cards])
+        flat = np.concatenate([card.positive for card in cards]) @ self._query
+        table = np.full((len(rows), max(int(sizes.max()), NEAREST)), -2.0)
+        table[np.arange(table.shape[1]) < sizes[:, None]] = flat.astype(np.float64).round(_DIGITS)
+        at = table.argmax(1)
+        self.nearest[rows] = table[np.arange(len(rows)), at]
+        self.nearest_at[rows] = np.maximum(at - np.array([card.n_own - 1 for card in cards]), 0)
+        best = np.partition(table, -NEAREST, axis=1)[:, -NEAREST:]
+        mean = np.where(best > -2.0, best, 0.0).sum(1) / np.minimum(sizes, NEAREST)
+        share = self._dense.centroid_share[rows]
+        self.scores[rows] = (share * self.cosines[rows] + (1.0 - share) * mean).round(_DIGITS)
+        if self._dense.has_negatives:
+            self._refuse(rows, cards)
+
+    def _refuse(self, rows: Rows, cards: Sequence[CardVectors]) -> None:
+        for row, card in zip(rows, cards, strict=True):
+            if len(card.negative):
+                against = float((card.negative @ self._query).max())
+                self.refused[row] = max(0.0, against - self.nearest[row])

@@ -1,0 +1,133 @@
+"""The linear head of a router: one row per adapter, scored against a query by one product.
+
+In closed form a row is the adapter's centroid, turned away from what all adapters have in common.
+Where there are examples enough, logistic regression goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from intrinsic.routing.router import Vectors
+
+MOST_ROWS = 1000
+"""Of more adapters than this no regression is fitted: its time grows with their square."""
+
+_SCALE = 20.0
+_FEW = 50.0
+_PRIOR = 10.0
+_LOSS = 100.0
+_ITERATIONS = 60
+
+Owners = npt.NDArray[np.intp]
+Weights = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """`score = W q + b`; the softmax of the scores of a `fitted` head is its probability."""
+
+    W: Vectors  # (rows, d)
+    b: npt.NDArray[np.float32]  # (rows,)
+    fitted: bool = False
+
+    def score(self, query: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return a score per row for a unit vector `(d,)`."""
+        return (self.W @ query + self.b).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """What a head is fitted on: unit vectors `(texts, d)`, whose they are, what each counts."""
+
+    vectors: Vectors
+    owners: Owners
+    weights: Weights
+    rows: int
+
+
+def closed_form(centroids: Vectors) -> Head:
+    """Return the head of unit centroids `(rows, d)`.
+
+    A row is the unit vector of `c - m`, where m is the mean centroid, shrunk where rows are few
+    and their mean says little: by n / (n + 50).
+    """
+    n = len(centroids)
+    common = centroids.mean(0) * np.float32(n / (n + _FEW))
+    W = units(centroids - common) * np.float32(_SCALE)
+    return Head(W, -(W @ common))
+
+
+def fit(texts: Texts, centroids: Vectors) -> Head:
+    """Return a multinomial logistic regression, `-C Σ w log p + ½ |W - 10 (c - m)|²`, C = 100.
+
+    Each row's texts count as much together as those of any other, so that an adapter with many
+    examples does not crowd out one with few. Solved by L-BFGS (Liu and Nocedal 1989).
+    """
+    from scipy.optimize import minimize
+
+    n, d = centroids.shape
+    prior = np.float32(_PRIOR) * (centroids - centroids.mean(0))
+    x = np.hstack([texts.vectors, np.ones((len(texts.vectors), 1), np.float32)])
+    w = texts.weights * _balance(texts)
+    at = np.arange(len(x))
+
+    def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        W = flat.reshape(n, d + 1).astype(np.float32)
+        logits = x @ W.T
+        logits -= logits.max(1, keepdims=True)
+        own = logits[at, texts.owners]
+        np.exp(logits, out=logits)
+        total = logits.sum(1, keepdims=True)
+        logits /= total
+        logits[at, texts.owners] -= 1.0
+        away = W.copy()
+        away[:, d] = 0.0
+        away[:, :d] -= prior
+        value = -_LOSS * float((w * (own - np.log(total[:, 0]))).sum()) + 0.5 * float(
+            (away * away).sum()
+        )
+        gradient = _LOSS * ((w[:, None] * logits).T @ x) + away
+        return value, gradient.astype(np.float64).ravel()
+
+    start = np.hstack([prior, np.zeros((n, 1), np.float32)]).astype(np.float64).ravel()
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+    solved = found.x.reshape(n, d + 1).astype(np.float32)
+    return Head(np.ascontiguousarray(solved[:, :d]), solved[:, d].copy(), fitted=True)
+
+
+def extended(
+    old: Head, at: npt.NDArray[np.intp], centroids: Vectors, own: npt.NDArray[np.float32]
+) -> Head:
+    """Return a fitted head's rows for other candidates, until a new one is fitted.
+
+    `at` is the row that each candidate had, -1 where it had none. Such a row comes in closed form,
+    as long as the others are in the median, and its offset gives its own texts' mean `own` the
+    score that those of the others have in the median.
+    """
+    new = at < 0
+    W, b = old.W[at], old.b[at]
+    if not new.any():
+        return Head(W, b, fitted=True)
+    lengths = np.linalg.norm(W[~new], axis=1)
+    W[new] = units(centroids[new] - centroids.mean(0)) * np.median(lengths)
+    reached = np.einsum("nd,nd->n", W, own)
+    usual = np.median(reached[~new] + b[~new])
+    b[new] = usual - reached[new]
+    return Head(W, b, fitted=True)
+
+
+def units(vectors: Vectors) -> Vectors:
+    """Return vectors at length 1; zeros stay."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Vectors = vectors / np.maximum(lengths, 1e-9)
+    return scaled
+
+
+def _balance(texts: Texts) -> Weights:
+    mass = np.bincount(texts.owners, texts.weights, minlength=texts.rows)
+    balance: Weights = (mass.mean() / np.maximum(mass, 1e-9))[texts.owners].astype(np.float32)
+    return balance

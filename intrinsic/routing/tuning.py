@@ -1,0 +1,84 @@
+"""A head fitted on all examples, and its blend, chosen by cross-validation on the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from intrinsic.routing.blend import Blend, usual
+from intrinsic.routing.card_vectors import CardVectors
+from intrinsic.routing.dense import DenseView
+from intrinsic.routing.evidence import Evidence
+from intrinsic.routing.head import Head, fit, units
+from intrinsic.routing.index import CandidateView, CardIndex
+from intrinsic.routing.text import stems
+
+NEAR_GRID = (0.1, 0.3, 0.6, 1.0, 2.0)
+WORDS_GRID = (0.0, 0.05, 0.1, 0.15, 0.25, 0.4)
+LEAST_EXAMPLES = 40
+MOST_ASKED = 600
+"""Examples that are asked in each half; more cost time and hardly change the choice."""
+
+_Right = npt.NDArray[np.bool_]
+
+
+def tuned(view: CandidateView, dense: DenseView) -> tuple[Head, Blend]:
+    """Return the head of all texts, and the blend that was best on examples it had not seen."""
+    head = fit(dense.texts(), dense.centroids)
+    blend = usual(dense.n_examples, fitted=True)
+    if int(dense.n_examples[dense.n_examples > 1].sum()) < LEAST_EXAMPLES:
+        return head, blend
+    return head, _crossed(view, dense, blend)
+
+
+def _crossed(view: CandidateView, dense: DenseView, default: Blend) -> Blend:
+    """Of the grid, the blend that finds most; the default unless another is better for sure.
+
+    Each half of every card's examples is asked once of a registry that knows the other half only.
+    Better for sure: by more than one standard error of the difference (McNemar).
+    """
+    grid = [default, *(Blend(near, words) for near in NEAR_GRID for words in WORDS_GRID)]
+    right = np.concatenate([_asked(view, dense, half, grid) for half in (0, 1)])  # (asked, grid)
+    found = right.sum(0)
+    best = int(found.argmax())
+    won = int((right[:, best] & ~right[:, 0]).sum())
+    lost = int((right[:, 0] & ~right[:, best]).sum())
+    return grid[best] if won - lost > np.sqrt(won + lost) else default
+
+
+def _asked(view: CandidateView, dense: DenseView, half: int, grid: list[Blend]) -> _Right:
+    cards, kept, asked = [], [], []
+    for row, (card, vectors) in enumerate(zip(view.cards, dense.cards, strict=True)):
+        several = len(card.examples) > 1
+        shown = [n for n in range(len(card.examples)) if not several or n % 2 != half]
+        hidden = [n for n in range(len(card.examples)) if several and n % 2 == half]
+        cards.append(replace(card, examples=tuple(card.examples[n] for n in shown)))
+        kept.append(_part(vectors, shown))
+        asked += [(row, card.examples[n], vectors.positive[vectors.n_own + n]) for n in hidden]
+    part_view = CardIndex().view(tuple(cards))
+    part = DenseView(part_view, kept)
+    part.judge = (fit(part.texts(), part.centroids), grid[0])
+    step = max(1, len(asked) // MOST_ASKED)
+    weights = np.array([(blend.near, blend.words) for blend in grid])  # (grid, 2)
+    rows = []
+    for row, text, vector in asked[::step]:
+        terms = stems(text)
+        evidence = Evidence(part_view, terms, part_view.weigh_words(terms), part.weigh(vector))
+        listed = evidence.shortlist
+        scores = evidence.linear[listed] + weights @ np.stack(
+            [evidence.nearness()[listed], evidence.words[listed]]
+        )
+        rows.append(listed[scores.argmax(1)] == row)
+    return np.array(rows)
+
+
+def _part(vectors: CardVectors, shown: list[int]) -> CardVectors:
+    at = [*range(vectors.n_own), *(vectors.n_own + n for n in shown)]
+    positive, weights = vectors.positive[at], vectors.weights[at]
+    centroid = units(weights @ positive)
+    tightness = float((positive @ centroid).mean())
+    return replace(
+        vectors, positive=positive, weights=weights, centroid=centroid, tightness=tightness
+    )
