@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from intrinsic.card import AdapterCard
 from intrinsic.cli.output import print_json, print_table, tell, write
@@ -11,7 +13,8 @@ from intrinsic.cli.session import SessionOptions, loading, open_registry
 from intrinsic.errors import ConfigError
 from intrinsic.routing.card_lines import one_line
 from intrinsic.routing.explanation import ExplainedCandidate, explain
-from intrinsic.routing.router import RankingRouter
+from intrinsic.routing.options import RouterOptions
+from intrinsic.routing.router import Embedder, RankingRouter, Router
 from intrinsic.selection import Selection
 from intrinsic.wiring import PluginRouter, make_plugins
 
@@ -37,8 +40,11 @@ class Routing:
         return router
 
 
-async def open_routing(options: SessionOptions) -> Routing:
-    """Load adapters' cards and the router, showing progress on a terminal."""
+async def open_routing(options: SessionOptions, settings: RouterOptions | None = None) -> Routing:
+    """Load adapters' cards and the router, showing progress on a terminal.
+
+    Raises `ConfigError` for `settings` of a router that takes none.
+    """
     plugins = make_plugins(options.plugin_folders)
     for problem in plugins.problems:
         tell(f"intrinsic: {problem}")
@@ -46,16 +52,33 @@ async def open_routing(options: SessionOptions) -> Routing:
     cards = tuple(entry.card for entry in registry.list_adapters())
     make_router = plugins.factory("register_routers", options.router, "router")
     make_embedder = plugins.factory("register_embedders", "sentence-transformers", "embedder")
-    router = PluginRouter(make_router(make_embedder(None)), plugins, top_k=options.top_k)
+    ranked = _made(make_router, make_embedder(None), settings, options.router)
+    router = PluginRouter(ranked, plugins, top_k=options.top_k)
     with loading("loading", ("router",)) as done:
         await router.warm_up(cards)
         done()
     return Routing(router, cards)
 
 
-async def run_route(text: str, options: SessionOptions, explained: bool, as_json: bool) -> None:
+def calibrated(file: Path | None) -> RouterOptions | None:
+    """The settings of a router with the calibration of a file. Raises `ConfigError`."""
+    if file is None:
+        return None
+    from intrinsic.routing.calibration import Calibration
+
+    return RouterOptions(calibration=Calibration.load(file))
+
+
+async def run_route(
+    text: str,
+    options: SessionOptions,
+    *,
+    calibration: Path | None,
+    explained: bool,
+    as_json: bool,
+) -> None:
     """Print what is chosen for a text, and with `explained` why the others are not."""
-    routing = await open_routing(options)
+    routing = await open_routing(options, calibrated(calibration))
     candidates: Sequence[ExplainedCandidate] = ()
     chosen: Sequence[Selection]
     if explained:
@@ -79,6 +102,18 @@ async def run_route(text: str, options: SessionOptions, explained: bool, as_json
         )
         return
     _print(chosen, candidates)
+
+
+def _made(
+    make: Callable[..., Router], embedder: Embedder, settings: RouterOptions | None, name: str
+) -> Router:
+    if settings is None:
+        return make(embedder)
+    try:
+        inspect.signature(make).bind(embedder, settings)
+    except TypeError:
+        raise ConfigError(f"router {name!r} takes no calibration; leave it out") from None
+    return make(embedder, settings)
 
 
 def _print(chosen: Sequence[Selection], candidates: Sequence[ExplainedCandidate]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,11 @@ from intrinsic.cli.arguments import AdaptersDir, Json, PluginsDir, RouterName
 
 TEXT = "TEXT"
 """The command that a first argument means which is the name of no other."""
+
+
+Calibrated = Annotated[
+    Path | None, typer.Option("--calibration", metavar="FILE", help="What 'route fit' wrote.")
+]
 
 
 class TextGroup(TyperGroup):
@@ -29,17 +35,18 @@ class TextGroup(TyperGroup):
 route_app = typer.Typer(
     cls=TextGroup,
     help="Say which adapters fit a text, without loading a language model.",
-    subcommand_metavar="TEXT | eval FILE",
+    subcommand_metavar="TEXT | eval FILE | fit FILE",
     no_args_is_help=True,
 )
 
 
 @route_app.command(TEXT)
 def text(
-    text: Annotated[str, typer.Argument(help="The text; after '--' it may be 'eval'.")],
+    text: Annotated[str, typer.Argument(help="The text; after '--' it may be 'eval' or 'fit'.")],
     explain: Annotated[bool, typer.Option("--explain", help="Show every candidate.")] = False,
     top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
     router: RouterName = "hybrid",
+    calibration: Calibrated = None,
     adapters_dir: AdaptersDir = None,
     plugins: PluginsDir = None,
     json: Json = False,
@@ -49,7 +56,8 @@ def text(
     from intrinsic.cli.session import SessionOptions
 
     session = SessionOptions(None, adapters_dir, router, top_k, tuple(plugins or ()))
-    anyio.run(run_route, text, session, explain, json)
+    run = partial(run_route, calibration=calibration, explained=explain, as_json=json)
+    anyio.run(run, text, session)
 
 
 @route_app.command("eval")
@@ -65,6 +73,7 @@ def evaluate(
         bool, typer.Option("--unknown-as-none", help="No adapter fits queries of unknown ones.")
     ] = False,
     router: RouterName = "hybrid",
+    calibration: Calibrated = None,
     adapters_dir: AdaptersDir = None,
     plugins: PluginsDir = None,
     json: Json = False,
@@ -73,6 +82,23 @@ def evaluate(
     from intrinsic.cli.route_eval import Evaluation, run_evaluation
     from intrinsic.cli.session import SessionOptions
 
-    request = Evaluation(file, out, threshold, unknown_as_none)
+    request = Evaluation(file, out, threshold, unknown_as_none, calibration)
     session = SessionOptions(None, adapters_dir, router, plugin_folders=tuple(plugins or ()))
     anyio.run(run_evaluation, request, session, json)
+
+
+@route_app.command("fit")
+def fit(
+    file: Annotated[Path, typer.Argument(help='Lines {"text": "...", "adapter": "..." or null}.')],
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("calibration.json"),
+    router: RouterName = "hybrid",
+    adapters_dir: AdaptersDir = None,
+    plugins: PluginsDir = None,
+    json: Json = False,
+) -> None:
+    """Fit confidences to labelled queries; tells the calibration error before and after."""
+    from intrinsic.cli.route_fit import run_fit
+    from intrinsic.cli.session import SessionOptions
+
+    session = SessionOptions(None, adapters_dir, router, plugin_folders=tuple(plugins or ()))
+    anyio.run(run_fit, file, out, session, json)

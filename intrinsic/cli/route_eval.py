@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from intrinsic.cli.output import OurConsole, print_json, print_table, tell
-from intrinsic.cli.route import Routing, open_routing
+from intrinsic.cli.route import Routing, calibrated, open_routing
 from intrinsic.cli.route_pictures import write_pictures
 from intrinsic.cli.session import SessionOptions
 from intrinsic.errors import ConfigError
@@ -31,6 +31,7 @@ class Evaluation:
     out: Path | None = None
     threshold: float | None = None
     unknown_as_none: bool = False
+    calibration: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -42,7 +43,7 @@ async def run_evaluation(request: Evaluation, options: SessionOptions, as_json: 
     """Measure, print, and write `report.json`, `reliability.png` and `confusion.png`."""
     labelled = read_labelled(request.file)
     folder = _made(request.folder)
-    routing = await open_routing(options)
+    routing = await open_routing(options, calibrated(request.calibration))
     report = await _measured(request, labelled, routing)
     degraded = getattr(routing.ranking, "degraded", "")
     fields = {"file": str(request.file), "router": options.router, "adapters": len(routing.cards)}

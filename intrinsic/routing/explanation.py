@@ -7,12 +7,7 @@ from dataclasses import dataclass
 
 from intrinsic.card import AdapterCard
 from intrinsic.routing.card_router import CardRouter
-from intrinsic.routing.evidence import (
-    LEAST_BM25_SPREAD,
-    LEAST_COSINE_SPREAD,
-    Evidence,
-    standardised,
-)
+from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.question import Question
 from intrinsic.routing.router import RankingRouter, Router
@@ -116,11 +111,7 @@ def _part(evidence: Evidence, row: int) -> Parts:
     score = float(evidence.scores[row])
     if meaning is None:
         return Parts(score, None, score, None, bm25, None, None)
-    weight = getattr(evidence, "words_weight", None)
-    if weight is None:
-        words = score - float(standardised(meaning.scores, LEAST_COSINE_SPREAD)[row])
-    else:
-        words = weight * float(standardised(evidence.lexical.scores, LEAST_BM25_SPREAD)[row])
+    words = evidence.words_weight * float(evidence.words[row])
     card, at = evidence.view.cards[row], int(meaning.nearest_at[row])
     return Parts(
         score=score,

@@ -229,3 +229,43 @@ def test_bad_input_is_one_sentence_and_exit_code_1(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("intrinsic: ")
     assert words in last
+
+
+def test_confidences_are_fitted_measured_on_the_other_half_and_used(
+    adapters: Path, tmp_path: Path
+) -> None:
+    rows = [
+        *(
+            {"text": f"{word} {text}", "adapter": card.name}
+            for card in CARDS
+            for text in card.examples
+            for word in ("please", "now")
+        ),
+        *(
+            {"text": f"the {color} lamp number {n}", "adapter": None}
+            for color in ("red", "blue", "green")
+            for n in range(8)
+        ),
+    ]
+    file, out = tmp_path / "q.jsonl", tmp_path / "calibration.json"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    given = ["--adapters-dir", str(adapters), "--router", "keyword"]
+    fitted = told(
+        CliRunner().invoke(app, ["route", "fit", str(file), "--out", str(out), "--json", *given])
+    )
+    assert fitted["before"]["queries"] == len(rows) // 2
+    assert fitted["after"]["ece"] < fitted["before"]["ece"]
+    assert fitted["after"]["top1"] == fitted["before"]["top1"]
+    plain = CliRunner().invoke(app, ["route", "fit", str(file), "--out", str(out), *given])
+    assert f"ece\t{fitted['before']['ece']:.4f}\t{fitted['after']['ece']:.4f}" in plain.stdout
+    text = "please how is asthma treated"
+    confidences = [
+        told(route(adapters, *more, "--json", text))["selections"][0]["confidence"]
+        for more in ([], ["--calibration", out])
+    ]
+    assert confidences[0] != confidences[1]
+    measured = [
+        told(route(adapters, "eval", file, "--out", tmp_path, "--json", *more))["ece"]
+        for more in ([], ["--calibration", out])
+    ]
+    assert measured[1] < measured[0]
