@@ -10,8 +10,15 @@ from intrinsic.errors import ConfigError
 _MAX_VERSION = 64
 
 
+class _Hashed:
+    """A place to keep a hash that is no field of the data."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True)
-class AdapterCard:
+class AdapterCard(_Hashed):
     """Name, domain and example queries of one adapter, and the rules of choosing it.
 
     `examples` are queries that this adapter should answer, zero to hundreds; `negatives` such as
@@ -78,7 +85,11 @@ class AdapterCard:
 
     def __hash__(self) -> int:
         """Of name and version alone, which seldom are the same and are quickly hashed."""
-        return hash((self.name, self.version))
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash((self.name, self.version)))
+            return self._hash
 
     @property
     def key(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,12 @@ class _Posting(NamedTuple):
     counts: Floats  # (documents with the term,)
 
 
+class _Term(NamedTuple):
+    idf: float
+    slots: Slots
+    gains: Floats  # what the term adds to the score of each
+
+
 @dataclass(frozen=True, slots=True)
 class Bm25Index:
     """Documents by key, each in a slot of its own.
@@ -48,16 +55,23 @@ class Bm25Index:
     counts: Documents = field(default_factory=dict)
     postings: Mapping[str, _Posting] = field(default_factory=dict)
     lengths: Floats = field(default_factory=lambda: np.zeros(0))  # (slots,), 0 where free
+    _terms: dict[str, _Term] = field(default_factory=dict, repr=False, compare=False)
 
     def updated(self, documents: Documents) -> Bm25Index:
         """Return an index of exactly `documents`; what is in this one already costs nothing."""
-        gone = [key for key in self.slots if key not in documents]
-        new = [key for key in documents if key not in self.slots]
-        slots = {key: slot for key, slot in self.slots.items() if key in documents}
-        taken = set(slots.values())
-        free = (slot for slot in range(len(documents) + len(gone)) if slot not in taken)
+        return self.of(dict.fromkeys(documents), documents.__getitem__)
+
+    def of(self, keys: Mapping[Any, object], read: Callable[[Any], Counts]) -> Bm25Index:
+        """Return an index of exactly the documents `keys`; `read` gives those not in this one."""
+        gone = self.slots.keys() - keys.keys()
+        new = [key for key in keys if key not in self.slots]
+        slots, counts = dict(self.slots), dict(self.counts)
+        for key in gone:
+            del slots[key], counts[key]
+        taken = set(slots.values()) if gone or len(slots) < len(self.lengths) else set()
+        free = (slot for slot in count(0 if taken else len(slots)) if slot not in taken)
         for key in new:
-            slots[key] = next(free)
+            slots[key], counts[key] = next(free), read(key)
         lengths = np.zeros(1 + max(slots.values(), default=-1))
         kept = min(len(lengths), len(self.lengths))
         lengths[:kept] = self.lengths[:kept]
@@ -65,31 +79,50 @@ class Bm25Index:
             if self.slots[key] < len(lengths):
                 lengths[self.slots[key]] = 0.0
         for key in new:
-            lengths[slots[key]] = sum(documents[key].values())
+            lengths[slots[key]] = sum(counts[key].values())
         postings = dict(self.postings)
         _drop(postings, gone, self.slots, self.counts)
-        _add(postings, new, slots, documents)
-        return Bm25Index(slots, dict(documents), postings, lengths)
+        _add(postings, new, slots, counts)
+        return Bm25Index(slots, counts, postings, lengths)
 
     def weigh(self, terms: Sequence[str]) -> Lexical:
         """Return what `terms` (repeats do not count) say of each slot."""
-        scores, covered, rarity = (np.zeros(len(self.lengths)) for _ in range(3))
-        n_docs = len(self.slots)
-        mean_length = float(self.lengths.sum()) / max(n_docs, 1) or 1.0
-        mass = 0.0
-        for term in dict.fromkeys(terms):
-            posting = self.postings.get(term)
-            n_term = 0 if posting is None else len(posting.slots)
-            idf = math.log1p((n_docs - n_term + 0.5) / (n_term + 0.5))
-            mass += idf
-            if posting is None:
-                continue
-            at, counts = posting
-            norm = K1 * (1.0 - B + B * self.lengths[at] / mean_length)
-            scores[at] += idf * counts * (K1 + 1.0) / (counts + norm)
+        scores, covered, rarity = np.zeros((3, len(self.lengths)))
+        found = [self._term(term) for term in dict.fromkeys(terms)]
+        for idf, at, gains in sorted(found, key=_idf):  # the rarest last, which its idf shows
+            scores[at] += gains
             covered[at] += idf
-            rarity[at] = np.maximum(rarity[at], idf)
+            rarity[at] = idf
+        mass = sum(map(_idf, found))
         return Lexical(scores, covered / mass if mass else covered, rarity)
+
+    def _term(self, term: str) -> _Term:
+        """What a term adds; kept, as nothing here changes."""
+        known = self._terms.get(term)
+        if known is not None:
+            return known
+        n_docs = len(self.slots)
+        posting = self.postings.get(term)
+        n_term = 0 if posting is None else len(posting.slots)
+        idf = math.log1p((n_docs - n_term + 0.5) / (n_term + 0.5))
+        if posting is None:
+            return _Term(idf, _NOWHERE, np.zeros(0))
+        at, counts = posting
+        norm = K1 * (1.0 - B + B * self.lengths[at] / self._mean_length)
+        made = _Term(idf, at, idf * counts * (K1 + 1.0) / (counts + norm))
+        self._terms[term] = made
+        return made
+
+    @property
+    def _mean_length(self) -> float:
+        return float(self.lengths.sum()) / max(len(self.slots), 1) or 1.0
+
+
+_NOWHERE = np.zeros(0, np.intp)
+
+
+def _idf(term: _Term) -> float:
+    return term.idf
 
 
 def _drop(
@@ -118,10 +151,10 @@ def _add(
 ) -> None:
     grown: dict[str, tuple[list[int], list[float]]] = {}
     for key in keys:
-        for term, count in counts[key].items():
+        for term, times in counts[key].items():
             at, of_term = grown.setdefault(term, ([], []))
             at.append(slots[key])
-            of_term.append(count)
+            of_term.append(times)
     for term, (at, of_term) in grown.items():
         new = _Posting(np.array(at, np.intp), np.array(of_term, np.float64))
         old = postings.get(term)

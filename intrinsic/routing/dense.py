@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from intrinsic.routing.blend import Blend, usual
 from intrinsic.routing.card_vectors import CardVectors
-from intrinsic.routing.head import Head, Texts, closed_form
+from intrinsic.routing.head import ClosedForm, Head, Texts, closed_form
 from intrinsic.routing.index import CandidateView, Rows
 from intrinsic.routing.router import Vectors
 from intrinsic.routing.vector_cache import Vector
@@ -35,7 +35,7 @@ class DenseView:
         few = 5.0 / (5.0 + self.n_examples.astype(np.float64))
         self.centroid_share: Floats = LEAST_CENTROID_SHARE + (1.0 - LEAST_CENTROID_SHARE) * few
         self.has_negatives = any(len(card.negative) for card in self.cards)
-        self.judge: tuple[Head, Blend] = (
+        self.judge: tuple[Head | ClosedForm, Blend] = (
             closed_form(self.centroids),
             usual(self.n_examples, fitted=False),
         )
@@ -68,8 +68,8 @@ class Meaning:
         self._dense = dense
         self._query = query
         self.head, self.blend = dense.judge
-        self.linear: Floats = self.head.score(query)  # (rows,)
         self.cosines: Floats = (dense.centroids @ query).astype(np.float64)  # (rows,)
+        self.linear: Floats = self.head.score(query, self.cosines)  # (rows,)
         self.tightness = dense.tightness
         self.scores: Floats = self.cosines.round(_DIGITS)
         self.nearest: Floats = self.scores.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from copy import copy
 from functools import cached_property
@@ -15,7 +16,7 @@ from intrinsic.routing.index import CandidateView, Rows
 
 Floats = npt.NDArray[np.float64]
 
-SHORTLIST = 32
+SHORTLIST = 16
 """So many candidates are compared text by text; the others are out of the question."""
 
 LEAST_SPREAD = 1e-3
@@ -23,6 +24,7 @@ LEAST_COSINE_SPREAD = 0.02
 LEAST_BM25_SPREAD = 0.5
 UNRELATED_COSINE = 0.1  # a rival that is always there, so that one candidate has a margin too
 MOST_MARGIN = 10.0
+SOFTER = 4.0  # a second share, of scores divided by this
 REFUSAL = 10.0
 """What a negative example costs for each unit of cosine that it is nearer than all others."""
 
@@ -59,7 +61,7 @@ class Evidence:
         self.words_weight = meaning.blend.words if bm25_weight is None else bm25_weight
         self.linear = standardised(meaning.linear, LEAST_SPREAD)
         self.words = standardised(lexical.scores, LEAST_BM25_SPREAD)
-        self._spread = max(float(meaning.cosines.std()), LEAST_COSINE_SPREAD)
+        self._spread = max(spread(meaning.cosines), LEAST_COSINE_SPREAD)
         self._first_look = self.linear + self.words_weight * self.words
 
     def without(self, rows: Collection[int]) -> Evidence:
@@ -121,10 +123,12 @@ class Evidence:
         """
         listed = first is not None and first <= len(self.shortlist)
         order = self.shortlist if listed else self.order
+        behind = len(self._first_look) - len(set(self._out)) - len(order)
+        if not self.view.has_twins:
+            return self._group_features(order, behind)[:first]
         groups = self.view.groups[order]
         _, firsts, of_group = np.unique(groups, return_index=True, return_inverse=True)
         keep = np.sort(firsts)  # ranks of the groups' best rows
-        behind = len(self._first_look) - len(set(self._out)) - len(order)
         matrix = self._group_features(order[keep], behind)
         return matrix[np.searchsorted(keep, firsts[of_group])][:first]
 
@@ -147,32 +151,29 @@ class Evidence:
 
     def _group_features(self, rows: Rows, behind: int) -> Floats:
         """`behind` is how many candidates follow that are not among `rows`."""
-        lexical = np.log1p(self.lexical.scores[rows])
-        columns = [
-            np.full(len(rows), np.log1p(min(len(set(self.terms)), 60))),
-            np.log(np.arange(len(rows) + behind, behind, -1)),
-            np.log1p(self.view.n_examples[rows]),
-            self.lexical.covered[rows],
-            _margins(self.lexical.covered[rows], 0.0),
-            self.lexical.rarity[rows],
-            lexical,
-            _margins(lexical, 0.0),
-        ]
-        if self.meaning is not None:
-            linear = self.meaning.linear[rows]
-            columns += [
-                self.meaning.scores[rows],
-                _margins(self.meaning.scores[rows], UNRELATED_COSINE),
-                self.meaning.nearest[rows],
-                _margins(self.meaning.nearest[rows], UNRELATED_COSINE),
-                self.meaning.tightness[rows],
-                self.meaning.cosines[rows],
-                _shares(linear),
-                _shares(linear / 4.0),
-                np.clip(_margins(linear, -np.inf), -MOST_MARGIN, MOST_MARGIN),
-                self.linear[rows],
-            ]
-        return np.stack(columns, axis=1)
+        lexical, meaning = self.lexical, self.meaning
+        found = np.empty((len(rows), len(WORD_FEATURES) + len(MEANING_FEATURES)))
+        found[:, 0] = np.log1p(min(len(set(self.terms)), 60))
+        found[:, 1] = np.log(np.arange(len(rows) + behind, behind, -1))
+        found[:, 2] = np.log1p(self.view.n_examples[rows])
+        found[:, 3] = lexical.covered[rows]
+        found[:, 5] = lexical.rarity[rows]
+        found[:, 6] = np.log1p(lexical.scores[rows])
+        if meaning is None:
+            found[:, [4, 7]] = _margins(found[:, [3, 6]], 0.0)
+            return found[:, : len(WORD_FEATURES)]
+        linear = meaning.linear[rows]
+        found[:, 8] = meaning.scores[rows]
+        found[:, 10] = meaning.nearest[rows]
+        found[:, 12] = meaning.tightness[rows]
+        found[:, 13] = meaning.cosines[rows]
+        found[:, 14] = linear
+        found[:, 15] = linear / SOFTER
+        found[:, 17] = self.linear[rows]
+        found[:, [4, 7, 9, 11, 16]] = _margins(found[:, [3, 6, 8, 10, 14]], _FLOORS)
+        np.clip(found[:, 16], -MOST_MARGIN, MOST_MARGIN, out=found[:, 16])
+        found[:, 14:16] = _shares(found[:, 14:16])
+        return found
 
 
 WORD_FEATURES = (
@@ -199,20 +200,33 @@ MEANING_FEATURES = (
 )
 
 
+_FLOORS = np.array([0.0, 0.0, UNRELATED_COSINE, UNRELATED_COSINE, -np.inf])
+
+
 def standardised(values: Floats, least_spread: float) -> Floats:
     """Return z-scores; a spread below `least_spread` is no reason to magnify differences."""
-    spread: Floats = (values - values.mean()) / max(float(values.std()), least_spread)
-    return spread
+    away: Floats = values - values.sum() / len(values)
+    away /= max(math.sqrt(float(away @ away) / len(values)), least_spread)
+    return away
 
 
-def _margins(values: Floats, floor: float) -> Floats:
-    behind = np.append(np.maximum.accumulate(values[::-1])[::-1][1:], floor)
+def spread(values: Floats) -> float:
+    """Return the standard deviation."""
+    away = values - values.sum() / len(values)
+    return math.sqrt(float(away @ away) / len(values))
+
+
+def _margins(values: Floats, floor: Floats | float) -> Floats:
+    """By how much each row is above the best behind it, by column, and above the floor."""
+    behind = np.empty_like(values)
+    behind[:-1] = np.maximum.accumulate(values[::-1])[-2::-1]
+    behind[-1] = floor
     margins: Floats = values - np.maximum(behind, floor)
     return margins
 
 
 def _shares(values: Floats) -> Floats:
-    """`exp(v_i) / Σ exp(v_j)` over j at and behind i."""
-    up = np.exp(values - values.max())
-    shares: Floats = up / np.maximum(np.cumsum(up[::-1])[::-1], 1e-300)
+    """`exp(v_i) / Σ exp(v_j)` over j at and behind i, by column."""
+    up = np.exp(values - values.max(0))
+    shares: Floats = up / np.maximum(np.cumsum(up[::-1], 0)[::-1], 1e-300)
     return shares

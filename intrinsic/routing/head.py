@@ -22,19 +22,36 @@ _PRIOR = 10.0
 _LOSS = 100.0
 _ITERATIONS = 60
 
+Floats = npt.NDArray[np.float64]
 Owners = npt.NDArray[np.intp]
 Weights = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
+class ClosedForm:
+    """`score = s (c - m) · (q - m)`, from the cosines `c · q`, which are needed anyway."""
+
+    scale: Floats  # (rows,)
+    common: npt.NDArray[np.float32]  # m, (d,)
+    offset: Floats  # (rows,) what the row scores at q = 0
+
+    fitted = False
+
+    def score(self, query: npt.NDArray[np.float32], cosines: Floats) -> Floats:
+        """Return a score per row for a unit vector `(d,)` and its cosines `(rows,)`."""
+        return self.scale * (cosines - float(self.common @ query)) + self.offset
+
+
+@dataclass(frozen=True, eq=False)
 class Head:
-    """`score = W q + b`; the softmax of the scores of a `fitted` head is its probability."""
+    """`score = W q + b`, fitted: the softmax of the scores is a probability."""
 
     W: Vectors  # (rows, d)
     b: npt.NDArray[np.float32]  # (rows,)
-    fitted: bool = False
 
-    def score(self, query: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    fitted = True
+
+    def score(self, query: npt.NDArray[np.float32], cosines: Floats) -> Floats:
         """Return a score per row for a unit vector `(d,)`."""
         return (self.W @ query + self.b).astype(np.float64)
 
@@ -49,16 +66,19 @@ class Texts:
     rows: int
 
 
-def closed_form(centroids: Vectors) -> Head:
+def closed_form(centroids: Vectors) -> ClosedForm:
     """Return the head of unit centroids `(rows, d)`.
 
-    A row is the unit vector of `c - m`, where m is the mean centroid, shrunk where rows are few
-    and their mean says little: by n / (n + 50).
+    A row is the unit vector of `c - m`, times 20, where m is the mean centroid, shrunk where rows
+    are few and their mean says little: by n / (n + 50).
     """
     n = len(centroids)
     common = centroids.mean(0) * np.float32(n / (n + _FEW))
-    W = units(centroids - common) * np.float32(_SCALE)
-    return Head(W, -(W @ common))
+    along = (centroids @ common).astype(np.float64)  # c · m
+    square = float(common @ common)
+    lengths = np.sqrt(np.maximum(1.0 - 2.0 * along + square, 1e-9))  # |c - m|, as |c| = 1
+    scale = _SCALE / lengths
+    return ClosedForm(scale, common, scale * (square - along))
 
 
 def fit(texts: Texts, centroids: Vectors) -> Head:
@@ -96,7 +116,7 @@ def fit(texts: Texts, centroids: Vectors) -> Head:
     start = np.hstack([prior, np.zeros((n, 1), np.float32)]).astype(np.float64).ravel()
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
     solved = found.x.reshape(n, d + 1).astype(np.float32)
-    return Head(np.ascontiguousarray(solved[:, :d]), solved[:, d].copy(), fitted=True)
+    return Head(np.ascontiguousarray(solved[:, :d]), solved[:, d].copy())
 
 
 def extended(
@@ -111,13 +131,13 @@ def extended(
     new = at < 0
     W, b = old.W[at], old.b[at]
     if not new.any():
-        return Head(W, b, fitted=True)
+        return Head(W, b)
     lengths = np.linalg.norm(W[~new], axis=1)
     W[new] = units(centroids[new] - centroids.mean(0)) * np.median(lengths)
     reached = np.einsum("nd,nd->n", W, own)
     usual = np.median(reached[~new] + b[~new])
     b[new] = usual - reached[new]
-    return Head(W, b, fitted=True)
+    return Head(W, b)
 
 
 def units(vectors: Vectors) -> Vectors:

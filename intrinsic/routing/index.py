@@ -51,6 +51,15 @@ class CandidateView:
         return np.array([known.setdefault(_content(card), len(known)) for card in self.cards])
 
     @cached_property
+    def has_twins(self) -> bool:
+        """Whether any two rows may say the same; found without reading all that they say."""
+        said = {
+            (card.domain, card.description, card.examples[:1]) if card.description else card.name
+            for card in self.cards
+        }
+        return len(said) < len(self.cards)
+
+    @cached_property
     def n_examples(self) -> Rows:
         """How many examples each row has."""
         return np.array([len(card.examples) for card in self.cards], np.intp)
@@ -101,8 +110,7 @@ class CardIndex:
             return found
         with self._lock:
             latest = next(reversed(self._views.values())).bm25 if self._views else Bm25Index()
-        counted = {card: latest.counts.get(card) or _counts(card) for card in candidates}
-        made = CandidateView(candidates, latest.updated(counted))
+        made = CandidateView(candidates, latest.of(dict.fromkeys(candidates), _counts))
         with self._lock:
             self._made += 1
             self._views[self._made] = made

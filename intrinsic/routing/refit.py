@@ -66,11 +66,12 @@ class Refit:
     def _fit(self, view: CandidateView, dense: DenseView) -> None:
         start = time.perf_counter()
         try:
-            dense.judge = tuned(view, dense)
+            head, blend = tuned(view, dense)
         except Exception:
             _log.exception("the routing head of %d adapters could not be fitted", len(dense.cards))
             return
-        self._last = (view, dense.judge[0])
+        dense.judge = (head, blend)
+        self._last = (view, head)
         spent = time.perf_counter() - start
         _log.debug("routing head of %d adapters fitted in %.2f s", len(dense.cards), spent)
 

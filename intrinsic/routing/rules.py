@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from intrinsic.routing.index import CandidateView
@@ -40,10 +41,8 @@ class CardRules:
     def __init__(self, view: CandidateView) -> None:
         self._must: dict[Stems, list[tuple[int, Phrase]]] = {}
         self._never: dict[Stems, list[tuple[int, Phrase]]] = {}
-        self._rows: dict[str, list[int]] = {}
+        self._cards = view.cards
         for row, card in enumerate(view.cards):
-            for label in (card.name, card.key):
-                self._rows.setdefault(label, []).append(row)
             if card.must or card.never:
                 _add(self._must, card.must, row)
                 _add(self._never, card.never, row)
@@ -52,6 +51,14 @@ class CardRules:
             self._lengths[found[0]] = (*self._lengths.get(found[0], ()), found[1])
         own = [card.threshold for card in view.cards if card.threshold is not None]
         self._least = min(own, default=1.0)
+
+    @cached_property
+    def _rows(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for row, card in enumerate(self._cards):
+            for label in (card.name, card.key):
+                rows.setdefault(label, []).append(row)
+        return rows
 
     @property
     def has_phrases(self) -> bool:

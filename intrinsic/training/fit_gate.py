@@ -19,6 +19,7 @@ import anyio
 import numpy as np
 
 from intrinsic.routing.card_vectors import texts_of
+from intrinsic.routing.dense import Floats
 from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
 from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES
 from intrinsic.routing.gate import Gate, expanded, load_gate
@@ -28,8 +29,11 @@ from intrinsic.training.gate_corpus import Corpus, all_texts, read_corpus
 from intrinsic.training.gate_figures import Judged, Vectors, figures, judge, report
 from intrinsic.training.simulated import bundled_registry, simulate, whole_registry
 
-NONE_FITS = 0.15
-"""The share of requests that fit no adapter, as the gate expects it."""
+MISFITS = 0.6
+"""The share of queries that fit no adapter in fitting: telling them apart is the harder part."""
+
+NONE_FITS = 0.2
+"""Their share among requests, which is what the probabilities are made for."""
 
 WHOLE_EXAMPLE_COUNTS = (0, 5, 10, 20, 1000)
 
@@ -100,11 +104,12 @@ def fit(judged: Judged, names: Sequence[str], *, ridge: float = 10.0) -> Gate:
     mean, spread = terms.mean(0), terms.std(0) + 1e-9
     x = np.column_stack([(terms - mean) / spread, np.ones(len(terms))])
     penalty = np.append(np.full(terms.shape[1], ridge), 0.0)
+    weights = _weights(judged, MISFITS)
     w = np.zeros(x.shape[1])
     for _ in range(50):
         p = 1.0 / (1.0 + np.exp(-x @ w))
-        gradient = x.T @ (p - judged.right) + penalty * w
-        hessian = (x * (p * (1.0 - p))[:, None]).T @ x + np.diag(penalty)
+        gradient = x.T @ (weights * (p - judged.right)) + penalty * w
+        hessian = (x * (weights * p * (1.0 - p))[:, None]).T @ x + np.diag(penalty)
         step = np.linalg.solve(hessian, gradient)
         w -= step
         if np.abs(step).max() < 1e-8:
@@ -121,14 +126,16 @@ def tempered(gate: Gate, judged: Judged, *, none_fits: float = NONE_FITS) -> Gat
     itself would see too few misfits to tell them from what fits.
     """
     odds = gate.log_odds(judged.features)
-    misfits = float((~judged.in_scope).mean())
-    weights = np.where(
-        judged.in_scope, (1.0 - none_fits) / (1.0 - misfits), none_fits / max(misfits, 1e-9)
-    )
-    slope, shift = scaling(odds, judged.right, weights)
+    slope, shift = scaling(odds, judged.right, _weights(judged, none_fits))
     return replace(
         gate, coefficients=gate.coefficients * slope, intercept=gate.intercept * slope + shift
     )
+
+
+def _weights(judged: Judged, misfits: float) -> Floats:
+    """What each query counts where a share of `misfits` shall fit no adapter."""
+    seen = float((~judged.in_scope).mean())
+    return np.where(judged.in_scope, (1.0 - misfits) / (1.0 - seen), misfits / max(seen, 1e-9))
 
 
 def evaluate(train: Corpus, valid: Corpus, vectors: Vectors, *, seed: int) -> None:

@@ -183,6 +183,8 @@ async def test_a_server_that_is_slow_or_away(server: Server) -> None:
         await ChatEndpoint("http://no such host", "m").judge("x", ASKED)
 
 
+# httpx leaves the generator of the request's body to the collector when it is cancelled.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @both_backends
 async def test_cancellation_passes_through(server: Server) -> None:
     server.gate.clear()
