@@ -10,7 +10,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from intrinsic.cli.arguments import AdaptersDir, Json, PluginsDir, RouterName
+from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, RouterName
 from intrinsic.cli.card_command import card_command
 from intrinsic.cli.ending import run_command
 from intrinsic.cli.output import replace_what_cannot_be_written, tell
@@ -48,6 +48,7 @@ def ask(
     adapters_dir: AdaptersDir = None,
     top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
     router: RouterName = "hybrid",
+    calibration: Calibrated = None,
     explain: Annotated[bool, typer.Option(help="Show what the router thought.")] = False,
     no_adapt: Annotated[bool, typer.Option(help="Ask the base model.")] = False,
     shadow: Annotated[bool, typer.Option(help="Route and record, apply nothing.")] = False,
@@ -70,7 +71,9 @@ def ask(
         explain=explain,
         decoding=GenerationOptions(max_new_tokens=max_tokens, temperature=temperature, seed=seed),
     )
-    session = SessionOptions(model, adapters_dir, router, top_k, tuple(plugins or ()), backend)
+    session = SessionOptions(
+        model, adapters_dir, router, top_k, tuple(plugins or ()), backend, calibration
+    )
     anyio.run(run_ask, question, session, json)
 
 

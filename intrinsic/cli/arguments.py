@@ -15,6 +15,10 @@ PluginsDir = Annotated[
     list[Path] | None, typer.Option("--plugins", help="Folder of drop-in plugins; may be repeated.")
 ]
 RouterName = Annotated[
-    str, typer.Option("--router", help="keyword, embedding, hybrid, or a plugin's.")
+    str, typer.Option("--router", help="keyword, embedding, hybrid, llm, cascade, or a plugin's.")
 ]
 Texts = list[str] | None
+
+Calibrated = Annotated[
+    Path | None, typer.Option("--calibration", metavar="FILE", help="What 'route fit' wrote.")
+]

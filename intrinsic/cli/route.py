@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from intrinsic.card import AdapterCard
 from intrinsic.cli.output import print_json, print_table, tell, write
-from intrinsic.cli.session import SessionOptions, loading, open_registry
+from intrinsic.cli.session import SessionOptions, calibrated, loading, open_registry
 from intrinsic.errors import ConfigError
 from intrinsic.routing.card_lines import one_line
 from intrinsic.routing.explanation import ExplainedCandidate, explain
 from intrinsic.routing.options import RouterOptions
-from intrinsic.routing.router import Embedder, RankingRouter, Router
+from intrinsic.routing.router import RankingRouter
 from intrinsic.selection import Selection
-from intrinsic.wiring import PluginRouter, make_plugins
+from intrinsic.wiring import PluginRouter, build_router, make_plugins
 
 _EXAMPLE_CHARS = 60
 
@@ -52,21 +51,13 @@ async def open_routing(options: SessionOptions, settings: RouterOptions | None =
     cards = tuple(entry.card for entry in registry.list_adapters())
     make_router = plugins.factory("register_routers", options.router, "router")
     make_embedder = plugins.factory("register_embedders", "sentence-transformers", "embedder")
-    ranked = _made(make_router, make_embedder(None), settings, options.router)
+    offered = {"options": settings}
+    ranked = build_router(make_router, make_embedder(None), offered, name=options.router)
     router = PluginRouter(ranked, plugins, top_k=options.top_k)
     with loading("loading", ("router",)) as done:
         await router.warm_up(cards)
         done()
     return Routing(router, cards)
-
-
-def calibrated(file: Path | None) -> RouterOptions | None:
-    """The settings of a router with the calibration of a file. Raises `ConfigError`."""
-    if file is None:
-        return None
-    from intrinsic.routing.calibration import Calibration
-
-    return RouterOptions(calibration=Calibration.load(file))
 
 
 async def run_route(
@@ -102,18 +93,6 @@ async def run_route(
         )
         return
     _print(chosen, candidates)
-
-
-def _made(
-    make: Callable[..., Router], embedder: Embedder, settings: RouterOptions | None, name: str
-) -> Router:
-    if settings is None:
-        return make(embedder)
-    try:
-        inspect.signature(make).bind(embedder, settings)
-    except TypeError:
-        raise ConfigError(f"router {name!r} takes no calibration; leave it out") from None
-    return make(embedder, settings)
 
 
 def _print(chosen: Sequence[Selection], candidates: Sequence[ExplainedCandidate]) -> None:

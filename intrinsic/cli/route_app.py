@@ -10,15 +10,10 @@ import anyio
 import typer
 from typer.core import TyperGroup
 
-from intrinsic.cli.arguments import AdaptersDir, Json, PluginsDir, RouterName
+from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, RouterName
 
 TEXT = "TEXT"
 """The command that a first argument means which is the name of no other."""
-
-
-Calibrated = Annotated[
-    Path | None, typer.Option("--calibration", metavar="FILE", help="What 'route fit' wrote.")
-]
 
 
 class TextGroup(TyperGroup):

@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from intrinsic.cli.output import OurConsole, print_json, print_table, tell
-from intrinsic.cli.route import Routing, calibrated, open_routing
+from intrinsic.cli.route import Routing, open_routing
 from intrinsic.cli.route_pictures import write_pictures
-from intrinsic.cli.session import SessionOptions
+from intrinsic.cli.session import SessionOptions, calibrated
 from intrinsic.errors import ConfigError
 from intrinsic.routing.card_lines import one_line
 from intrinsic.routing.evaluation import Report

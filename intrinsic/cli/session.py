@@ -17,6 +17,8 @@ from intrinsic.cli.output import OurConsole, tell
 from intrinsic.errors import ConfigError
 from intrinsic.manager import AdapterManager
 from intrinsic.registry import AdapterRegistry
+from intrinsic.routing.calibration import Calibration
+from intrinsic.routing.options import RouterOptions
 from intrinsic.wiring import PluginRouter, WiringOptions, make_plugins, setup_weight_interface
 
 
@@ -33,6 +35,7 @@ class SessionOptions:
     top_k: int = 2
     plugin_folders: tuple[Path, ...] = ()
     backend: str = "transformers"
+    calibration: Path | None = None
 
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.strip():
@@ -65,7 +68,9 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
         backend = await anyio.to_thread.run_sync(load_model, factory, options.model)
         done()
         bus = MemoryBus(plugins=plugins)
-        wiring = WiringOptions(router=options.router, top_k=options.top_k)
+        wiring = WiringOptions(
+            router=options.router, top_k=options.top_k, routing=calibrated(options.calibration)
+        )
         manager, router = setup_weight_interface(
             bus, backend, registry, options=wiring, plugins=plugins
         )
@@ -73,6 +78,11 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
         done()
     async with bus:
         yield Session(bus, backend, registry, manager, router)
+
+
+def calibrated(file: Path | None) -> RouterOptions | None:
+    """The settings of a router with the calibration of a file. Raises `ConfigError`."""
+    return None if file is None else RouterOptions(calibration=Calibration.load(file))
 
 
 @contextmanager

@@ -19,22 +19,23 @@ class Blend:
 
 
 NEAR = 0.3
+WORDING = 0.2
 WORDS = 0.1
-WORDS_OF_CARDS = 0.05
-"""Where there are hardly examples: the words of a card are seldom those of a query."""
+"""Of words without their order, where there are too many candidates for more."""
 
 _UNEVEN = 1.2
 
 
-def usual(n_examples: npt.NDArray[np.intp], *, fitted: bool) -> Blend:
+def usual(n_examples: npt.NDArray[np.intp], *, fitted: bool, worded: bool = True) -> Blend:
     """Return the blend of a registry that says no better.
 
     A fitted head is at its best where all adapters have as many examples, and too sure of those
     that have more. So the more uneven they are (1 - harmonic mean / mean), the more nearness
     counts.
     """
+    words = WORDING if worded else WORDS
     if not fitted:
-        return Blend(NEAR, WORDS_OF_CARDS if n_examples.mean() < 1.0 else WORDS)
+        return Blend(NEAR, words)
     counts = n_examples + CARD_TEXTS
     evenness = float(1.0 / (1.0 / counts).mean() / counts.mean())
-    return Blend(NEAR + _UNEVEN * (1.0 - evenness), WORDS)
+    return Blend(NEAR + _UNEVEN * (1.0 - evenness), words)

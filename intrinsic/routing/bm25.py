@@ -96,6 +96,14 @@ class Bm25Index:
         mass = sum(map(_idf, found))
         return Lexical(scores, covered / mass if mass else covered, rarity)
 
+    def score(self, terms: Sequence[str]) -> Floats:
+        """Return the BM25 alone of each slot."""
+        scores = np.zeros(len(self.lengths))
+        for term in dict.fromkeys(terms):
+            _, at, gains = self._term(term)
+            scores[at] += gains
+        return scores
+
     def _term(self, term: str) -> _Term:
         """What a term adds; kept, as nothing here changes."""
         known = self._terms.get(term)

@@ -96,6 +96,23 @@ class CardRouter(ABC):
             return await anyio.to_thread.run_sync(choice.selections)
         return await off_loop_if_long(question.text, lambda: choice.selections(first))
 
+    async def ranking(
+        self,
+        query: str,
+        *,
+        candidates: Sequence[AdapterCard],
+        context: RouteContext = NO_CONTEXT,
+    ) -> Ranking | None:
+        """Return all that speaks for each candidate, before rules, sessions and exclusions.
+
+        None where the question or the candidates are nothing.
+        """
+        question = Question.about(query, context.memories, self.options)
+        view = await self._view(tuple(candidates))
+        if not question.parts or not view.candidates:
+            return None
+        return await self._ranking(question, view)
+
     def answered(
         self,
         selections: Sequence[Selection],

@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 NEAREST = 3
 LEAST_CENTROID_SHARE = 0.25
 _DIGITS = 6
+_NONE = -2.0  # below every cosine
 
 
 class DenseView:
@@ -30,6 +31,8 @@ class DenseView:
     def __init__(self, view: CandidateView, cards: Sequence[CardVectors]) -> None:
         self.cards = tuple(cards)
         self.n_examples = view.n_examples
+        self.sizes: Rows = np.array([len(card.positive) for card in self.cards], np.intp)
+        self.n_own: Rows = np.array([card.n_own for card in self.cards], np.intp)
         self.tightness: Floats = np.array([card.tightness for card in self.cards], np.float64)
         self.centroids: Vectors = np.stack([card.centroid for card in self.cards])  # (rows, d)
         few = 5.0 / (5.0 + self.n_examples.astype(np.float64))
@@ -37,7 +40,7 @@ class DenseView:
         self.has_negatives = any(len(card.negative) for card in self.cards)
         self.judge: tuple[Head | ClosedForm, Blend] = (
             closed_form(self.centroids),
-            usual(self.n_examples, fitted=False),
+            usual(self.n_examples, fitted=False, worded=view.phrases is not None),
         )
 
     def weigh(self, query: Vector) -> Meaning:
@@ -71,6 +74,7 @@ class Meaning:
         self.cosines: Floats = (dense.centroids @ query).astype(np.float64)  # (rows,)
         self.linear: Floats = self.head.score(query, self.cosines)  # (rows,)
         self.tightness = dense.tightness
+        self.refuses = dense.has_negatives
         self.scores: Floats = self.cosines.round(_DIGITS)
         self.nearest: Floats = self.scores.copy()
         self.nearest_at: Rows = np.zeros(len(self.scores), np.intp)
@@ -83,19 +87,22 @@ class Meaning:
         if len(rows) == 0:
             return
         self._looked[rows] = True
-        cards = [self._dense.cards[row] for row in rows]
-        sizes = np.array([len(card.positive) for card in cards])
+        dense = self._dense
+        cards = [dense.cards[row] for row in rows.tolist()]
+        sizes = dense.sizes[rows]
         flat = np.concatenate([card.positive for card in cards]) @ self._query
-        table = np.full((len(rows), max(int(sizes.max()), NEAREST)), -2.0)
+        table = np.full((len(rows), max(int(sizes.max()), NEAREST)), _NONE)
         table[np.arange(table.shape[1]) < sizes[:, None]] = flat.astype(np.float64).round(_DIGITS)
         at = table.argmax(1)
         self.nearest[rows] = table[np.arange(len(rows)), at]
-        self.nearest_at[rows] = np.maximum(at - np.array([card.n_own - 1 for card in cards]), 0)
-        best = np.partition(table, -NEAREST, axis=1)[:, -NEAREST:]
-        mean = np.where(best > -2.0, best, 0.0).sum(1) / np.minimum(sizes, NEAREST)
-        share = self._dense.centroid_share[rows]
+        self.nearest_at[rows] = np.maximum(at - dense.n_own[rows] + 1, 0)
+        table.partition(table.shape[1] - NEAREST, axis=1)
+        best = table[:, -NEAREST:]
+        best[best == _NONE] = 0.0
+        mean = best.sum(1) / np.minimum(sizes, NEAREST)
+        share = dense.centroid_share[rows]
         self.scores[rows] = (share * self.cosines[rows] + (1.0 - share) * mean).round(_DIGITS)
-        if self._dense.has_negatives:
+        if self.refuses:
             self._refuse(rows, cards)
 
     def _refuse(self, rows: Rows, cards: Sequence[CardVectors]) -> None:

@@ -65,7 +65,12 @@ async def rank_by_meaning(
     def work() -> Ranking:
         terms = stems(question.text)
         evidence = Evidence(
-            view, terms, view.weigh_words(terms), dense.weigh(vector), bm25_weight=bm25_weight
+            view,
+            terms,
+            view.weigh_words(terms),
+            dense.weigh(vector),
+            None if bm25_weight == 0.0 else view.weigh_wording(question.text),
+            bm25_weight=bm25_weight,
         )
         return Ranking(question, evidence, load_gate("meaning"), calibration=calibration)
 

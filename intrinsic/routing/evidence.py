@@ -38,7 +38,8 @@ class Evidence:
 
     Of the ranking, a choice asks for no more than `leading`, `features` and `without`. The order
     is by `z(head) + near · cosine / σ + words · z(BM25)`, weights by the view's blend;
-    `bm25_weight` replaces that of the words. Without a meaning, it is by BM25 alone.
+    `bm25_weight` replaces that of the words, which are all words and pairs of them where `wording`
+    says how these score. Without a meaning, it is by BM25 alone.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Evidence:
         terms: list[str],
         lexical: Lexical,
         meaning: Meaning | None = None,
+        wording: Floats | None = None,
         *,
         bm25_weight: float | None = None,
     ) -> None:
@@ -60,8 +62,10 @@ class Evidence:
             return
         self.words_weight = meaning.blend.words if bm25_weight is None else bm25_weight
         self.linear = standardised(meaning.linear, LEAST_SPREAD)
-        self.words = standardised(lexical.scores, LEAST_BM25_SPREAD)
-        self._spread = max(spread(meaning.cosines), LEAST_COSINE_SPREAD)
+        scores = lexical.scores if wording is None else wording
+        self.words = standardised(scores, LEAST_BM25_SPREAD)
+        self._mean, deviation = spread(meaning.cosines)
+        self._spread = max(deviation, LEAST_COSINE_SPREAD)
         self._first_look = self.linear + self.words_weight * self.words
 
     def without(self, rows: Collection[int]) -> Evidence:
@@ -69,7 +73,7 @@ class Evidence:
         if not rows:
             return self
         rest = copy(self)
-        for name in ("shortlist", "order", "scores"):
+        for name in ("shortlist", "order"):
             vars(rest).pop(name, None)
         rest._out = (*self._out, *rows)
         return rest
@@ -101,13 +105,21 @@ class Evidence:
         """What rows are ordered by; of a row that was not looked at, without its texts."""
         if self.meaning is None:
             return self._first_look
-        near = self.meaning.blend.near * self.nearness()
-        return self._first_look + near - REFUSAL * self.meaning.refused
+        return self._scores_of(slice(None))
+
+    def _scores_of(self, rows: Rows | slice) -> Floats:
+        if self.meaning is None:
+            return self._first_look[rows]
+        near = (self.meaning.scores[rows] - self._mean) * (self.meaning.blend.near / self._spread)
+        found: Floats = self._first_look[rows] + near
+        if self.meaning.refuses:
+            found -= REFUSAL * self.meaning.refused[rows]
+        return found
 
     def nearness(self) -> Floats:
         """The cosines to each row's texts, in units of the spread of those to the centroids."""
         assert self.meaning is not None
-        return (self.meaning.scores - float(self.meaning.cosines.mean())) / self._spread
+        return (self.meaning.scores - self._mean) / self._spread
 
     def leading(self, first: int | None = None) -> Rows:
         """Return the `first` rows in ranking order, or all."""
@@ -146,7 +158,7 @@ class Evidence:
     def _sorted(self, rows: Rows) -> Rows:
         if self.meaning is not None:
             self.meaning.look(rows)
-        found: Rows = rows[np.argsort(-self.scores[rows].round(6), kind="stable")]
+        found: Rows = rows[np.argsort(-self._scores_of(rows).round(6), kind="stable")]
         return found
 
     def _group_features(self, rows: Rows, behind: int) -> Floats:
@@ -210,10 +222,11 @@ def standardised(values: Floats, least_spread: float) -> Floats:
     return away
 
 
-def spread(values: Floats) -> float:
-    """Return the standard deviation."""
-    away = values - values.sum() / len(values)
-    return math.sqrt(float(away @ away) / len(values))
+def spread(values: Floats) -> tuple[float, float]:
+    """Return mean and standard deviation."""
+    mean = float(values.sum()) / len(values)
+    away = values - mean
+    return mean, math.sqrt(float(away @ away) / len(values))
 
 
 def _margins(values: Floats, floor: Floats | float) -> Floats:

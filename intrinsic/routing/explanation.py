@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from intrinsic.card import AdapterCard
 from intrinsic.routing.card_router import CardRouter
 from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.options import RouterOptions
-from intrinsic.routing.question import Question
 from intrinsic.routing.router import RankingRouter, Router
 from intrinsic.routing.trial import labels_of
 from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
@@ -67,6 +66,7 @@ async def explain(
     `decided_by` is what has the last word where that is not `router` alone, as with plugins.
     Raises what the router raises, and `ConfigError` for a `top_k` below 1.
     """
+    context = replace(context, trial=True)
     chosen = await (decided_by or router).route(
         query, candidates=candidates, top_k=top_k, context=context
     )
@@ -97,11 +97,10 @@ async def _parts(
 ) -> dict[str, Parts]:
     if not isinstance(router, CardRouter):
         return {}
-    question = Question.about(query, context.memories, router.options)
-    view = await router._view(tuple(candidates))
-    if not question.parts or not view.candidates:
+    ranking = await router.ranking(query, candidates=candidates, context=context)
+    if ranking is None:
         return {}
-    evidence = (await router._ranking(question, view)).evidence
+    evidence = ranking.evidence
     evidence.leading()  # looks at all
     return {label: _part(evidence, row) for row, label in enumerate(evidence.view.labels)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,21 @@ class Gate:
 
     def log_odds(self, rows: Floats) -> Floats:
         """Return the logarithm of p / (1 - p) per row of features."""
-        terms = expanded(np.clip(rows, self.low, self.high))
-        found: Floats = terms @ self.coefficients + self.intercept
+        x = np.minimum(np.maximum(rows, self.low), self.high)
+        found: Floats = x @ self._linear + ((x @ self._square) * x).sum(1) + self.intercept
         return found
+
+    @cached_property
+    def _linear(self) -> Floats:
+        return self.coefficients[: len(self.features)]
+
+    @cached_property
+    def _square(self) -> Floats:
+        """The coefficients of the products as a triangle."""
+        n = len(self.features)
+        square = np.zeros((n, n))
+        square[_pairs(n)] = self.coefficients[n:]
+        return square
 
     def as_json(self) -> dict[str, Any]:
         """Return the gate as plain values, six significant digits each."""

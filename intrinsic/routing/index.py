@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,10 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from intrinsic.card import AdapterCard
-from intrinsic.routing.bm25 import Bm25Index, Counts, Lexical
-from intrinsic.routing.text import stems
+from intrinsic.routing.bm25 import Bm25Index, Counts, Floats, Lexical
+from intrinsic.routing.text import stems, wording
 
 Rows = npt.NDArray[np.intp]
+
+MOST_WORDED = 1000
+"""Of more candidates than this the wording is not indexed: a million pairs of words."""
 
 FIELD_COUNTS_AS = 2.0
 """A word of a card's own fields counts as often as this many in its examples."""
@@ -32,6 +35,7 @@ class CandidateView:
 
     candidates: tuple[AdapterCard, ...]
     bm25: Bm25Index
+    phrases: Bm25Index | None = None  # of the wording; None where candidates are many
 
     @cached_property
     def cards(self) -> tuple[AdapterCard, ...]:
@@ -74,6 +78,17 @@ class CandidateView:
     def _slots(self) -> Rows:
         return np.array([self.bm25.slots[card] for card in self.cards], np.intp)
 
+    def weigh_wording(self, text: str) -> Floats | None:
+        """Return the BM25 of the wording of a text for each row, None where it is not known."""
+        if self.phrases is None:
+            return None
+        return self.phrases.score(wording(text))[self._phrase_slots]
+
+    @cached_property
+    def _phrase_slots(self) -> Rows:
+        slots = {} if self.phrases is None else self.phrases.slots
+        return np.array([slots[card] for card in self.cards], np.intp)
+
     def weigh_words(self, terms: Sequence[str]) -> Lexical:
         """Return what the words of a query say of each row."""
         found = self.bm25.weigh(terms)
@@ -109,14 +124,21 @@ class CardIndex:
         if found is not None:
             return found
         with self._lock:
-            latest = next(reversed(self._views.values())).bm25 if self._views else Bm25Index()
-        made = CandidateView(candidates, latest.of(dict.fromkeys(candidates), _counts))
+            latest = next(reversed(self._views.values())) if self._views else _NONE
+        keys = dict.fromkeys(candidates)
+        phrases = None
+        if len(keys) <= MOST_WORDED:
+            phrases = (latest.phrases or Bm25Index()).of(keys, _phrase_counts)
+        made = CandidateView(candidates, latest.bm25.of(keys, _counts), phrases)
         with self._lock:
             self._made += 1
             self._views[self._made] = made
             while len(self._views) > self._cached_views:
                 self._views.popitem(last=False)
         return made
+
+
+_NONE = CandidateView((), Bm25Index(), Bm25Index())
 
 
 def _content(card: AdapterCard) -> object:
@@ -127,10 +149,18 @@ def _content(card: AdapterCard) -> object:
 
 
 def _counts(card: AdapterCard) -> Counts:
+    return _counted(card, stems)
+
+
+def _phrase_counts(card: AdapterCard) -> Counts:
+    return _counted(card, wording)
+
+
+def _counted(card: AdapterCard, read: Callable[[str], list[str]]) -> Counts:
     counts: Counter[str] = Counter()
     for text in (card.name, card.domain, card.description, *card.keywords):
-        for stem in stems(text):
-            counts[stem] += FIELD_COUNTS_AS  # type: ignore[assignment]
+        for term in read(text):
+            counts[term] += FIELD_COUNTS_AS  # type: ignore[assignment]
     for example in card.examples:
-        counts.update(stems(example))
+        counts.update(read(example))
     return counts

@@ -6,6 +6,7 @@ import re
 import threading
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 
 import snowballstemmer
 
@@ -55,6 +56,16 @@ def words(text: str) -> list[str]:
 def stems(text: str) -> list[str]:
     """Return the stems of the words of `text` that are no stop words, in order, repeats kept."""
     return [stem(word) for word in words(text) if word not in STOP_WORDS]
+
+
+def wording(text: str) -> list[str]:
+    """Return the stems of all words, small ones too, and of every two neighbours.
+
+    Begin and end count as neighbours: "how do i" asks for another thing than "what is".
+    """
+    found = [stem(word) for word in words(text)]
+    ends = ["^", *found, "$"]
+    return [*found, *(f"{one} {other}" for one, other in pairwise(ends))] if found else []
 
 
 def stem(word: str) -> str:

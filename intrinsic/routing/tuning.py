@@ -16,7 +16,7 @@ from intrinsic.routing.index import CandidateView, CardIndex
 from intrinsic.routing.text import stems
 
 NEAR_GRID = (0.1, 0.3, 0.6, 1.0, 2.0)
-WORDS_GRID = (0.0, 0.05, 0.1, 0.15, 0.25, 0.4)
+WORDS_GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 LEAST_EXAMPLES = 40
 MOST_ASKED = 600
 """Examples that are asked in each half; more cost time and hardly change the choice."""
@@ -65,7 +65,13 @@ def _asked(view: CandidateView, dense: DenseView, half: int, grid: list[Blend]) 
     rows = []
     for row, text, vector in asked[::step]:
         terms = stems(text)
-        evidence = Evidence(part_view, terms, part_view.weigh_words(terms), part.weigh(vector))
+        evidence = Evidence(
+            part_view,
+            terms,
+            part_view.weigh_words(terms),
+            part.weigh(vector),
+            part_view.weigh_wording(text),
+        )
         listed = evidence.shortlist
         scores = evidence.linear[listed] + weights @ np.stack(
             [evidence.nearness()[listed], evidence.words[listed]]

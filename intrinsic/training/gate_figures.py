@@ -44,7 +44,8 @@ def judge(registries: Sequence[Registry], vectors: Vectors, *, dense: bool) -> J
         for text, answer in registry.asked:
             terms = stems(text)
             meaning = matrix.weigh(vectors[text]) if matrix is not None else None
-            evidence = Evidence(view, terms, view.weigh_words(terms), meaning)
+            words = view.weigh_words(terms)
+            evidence = Evidence(view, terms, words, meaning, view.weigh_wording(text))
             features.append(evidence.features(1)[0])
             right.append(view.cards[evidence.leading(1)[0]].name == answer)
             in_scope.append(answer is not None)

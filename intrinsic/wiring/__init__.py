@@ -3,6 +3,7 @@
 from intrinsic.wiring.interface import (
     WeightInterface,
     WiringOptions,
+    build_router,
     make_plugins,
     setup_weight_interface,
 )
@@ -12,6 +13,7 @@ __all__ = [
     "PluginRouter",
     "WeightInterface",
     "WiringOptions",
+    "build_router",
     "make_plugins",
     "setup_weight_interface",
 ]

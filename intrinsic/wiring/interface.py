@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from intrinsic.manager import AdapterManager, ManagerOptions
 from intrinsic.plugins import PluginManager
 from intrinsic.registry import AdapterRegistry
 from intrinsic.routing.llm_options import LLMOptions
+from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.router import Embedder, Router
 from intrinsic.wiring.base_scorer import BaseScorer
 from intrinsic.wiring.plugin_router import PluginRouter
@@ -31,11 +32,13 @@ class WeightInterface(NamedTuple):
 class WiringOptions:
     """`router` is the name of a built-in or plugin router; at most `top_k` adapters are mixed.
 
-    `llm` is for the routers that ask a language model.
+    `routing` are the settings of the router, such as a calibration; its own where None. `llm` is
+    for the routers that ask a language model.
     """
 
     router: str = "hybrid"
     top_k: int = 2
+    routing: RouterOptions | None = None
     llm: LLMOptions = field(default_factory=LLMOptions)
     manager: ManagerOptions = field(default_factory=ManagerOptions)
 
@@ -68,7 +71,8 @@ def setup_weight_interface(
     bus's own unless given, else the built-in and the installed ones; a bus without gets them.
     Routers that ask a language model get this one, as its base, unless the options name another.
     While the bus is suspended the active mixture is bypassed as well. Raises `ConfigError` for an
-    unknown router, and for one that needs what the backend cannot do.
+    unknown router, for one that needs what the backend cannot do, and for one that takes no
+    settings where `routing` are given.
     """
     chosen = options or WiringOptions()
     found = plugins or bus.plugins or make_plugins()
@@ -78,7 +82,8 @@ def setup_weight_interface(
     make_embedder = found.factory("register_embedders", "sentence-transformers", "embedder")
     encoder = make_embedder(None) if embedder is None else embedder
     manager = AdapterManager(backend, registry, options=chosen.manager, plugins=found)
-    routed = _make_router(make_router, encoder, BaseScorer.of(manager), chosen.llm)
+    offered = {"scorer": BaseScorer.of(manager), "llm": chosen.llm, "options": chosen.routing}
+    routed = build_router(make_router, encoder, offered, name=chosen.router)
     router = PluginRouter(routed, found, top_k=chosen.top_k)
     interface = WeightInterface(manager, router)
     found.call_sync("register_handlers", bus=bus, interface=interface)
@@ -86,17 +91,28 @@ def setup_weight_interface(
     return interface
 
 
-def _make_router(
-    make: Callable[..., Router], embedder: Embedder, scorer: BaseScorer | None, llm: LLMOptions
+def build_router(
+    make: Callable[..., Router], embedder: Embedder, offered: Mapping[str, object], *, name: str
 ) -> Router:
-    """Call a router's factory, with `scorer` and `llm` where it takes these by keyword alone."""
-    offered = {"scorer": scorer, "llm": llm}
+    """Call a router's factory with those of `offered` that it takes by name.
+
+    `scorer` and `llm` count where they are for keywords alone, `options` anywhere. Raises
+    `ConfigError` for options, not None, that it does not take.
+    """
+    settings = offered.get("options")
     try:
-        parameters = inspect.signature(make).parameters.values()
+        parameters = inspect.signature(make).parameters
     except (TypeError, ValueError):  # a class or function that hides what it takes
-        return make(embedder)
-    taken = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
-    return make(embedder, **{name: offered[name] for name in taken & offered.keys()})
+        parameters = {}  # type: ignore[assignment]
+    if settings is not None and "options" not in parameters:
+        raise ConfigError(f"router {name!r} takes no options; leave out calibration and routing")
+    taken = {
+        key: value
+        for key, value in offered.items()
+        if key in parameters
+        and (parameters[key].kind is inspect.Parameter.KEYWORD_ONLY or settings is value)
+    }
+    return make(embedder, **taken)
 
 
 def _follow_kill_switch(bus: MemoryBus, manager: AdapterManager) -> None:
