@@ -23,6 +23,9 @@ WORDING = 0.2
 WORDS = 0.1
 """Of words without their order, where there are too many candidates for more."""
 
+OF_CARDS = 0.05
+"""Where there are hardly examples: a card's words are seldom those of a query."""
+
 _UNEVEN = 1.2
 
 
@@ -34,6 +37,8 @@ def usual(n_examples: npt.NDArray[np.intp], *, fitted: bool, worded: bool = True
     counts.
     """
     words = WORDING if worded else WORDS
+    if n_examples.mean() < 1.0:
+        words = OF_CARDS
     if not fitted:
         return Blend(NEAR, words)
     counts = n_examples + CARD_TEXTS

@@ -82,7 +82,8 @@ def test_the_blend_leans_on_nearness_where_adapters_are_uneven() -> None:
     assert even.near == pytest.approx(0.3)
     assert even.words == 0.2
     assert uneven.near > 0.9
-    assert usual(np.zeros(10, np.intp), fitted=False, worded=False).words == 0.1
+    assert usual(np.full(10, 5), fitted=False, worded=False).words == 0.1
+    assert usual(np.zeros(10, np.intp), fitted=False).words == 0.05
 
 
 def test_cross_validation_takes_words_that_tell_more_than_meaning() -> None:
