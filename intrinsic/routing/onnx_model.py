@@ -93,7 +93,13 @@ class OnnxModel:
 
     def _check(self) -> None:
         for one, other, known in _KNOWN:
-            first, second = self.encode([one, other], 2)
+            try:
+                first, second = self.encode([one, other], 2)
+            except Exception as error:  # onnxruntime's errors have no common class
+                raise EncoderError(
+                    f"onnxruntime fails at running the encoder: {error}; "
+                    "update it, or choose runtime='torch'"
+                ) from error
             if not abs(first @ second - known) <= _TOLERANCE:
                 raise EncoderError(
                     f"onnxruntime gives a cosine of {first @ second:.3f} where the encoder's is "
@@ -118,9 +124,10 @@ def run(session: Any, rows: Sequence[Sequence[int]]) -> Vectors:  # noqa: ANN401
 
 def open_session(graph: bytes) -> Any:  # noqa: ANN401
     """Return an onnxruntime session of one thread; raises `EncoderError`."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write files, and send them
     try:
         import onnxruntime
-    except ImportError as error:
+    except Exception as error:  # a broken library raises more than ImportError
         raise EncoderError(
             f"onnxruntime cannot be imported ({error}); "
             "install it with 'pip install intrinsic-lora[onnx]', or choose runtime='torch'"
@@ -171,8 +178,12 @@ def _sound(path: Path) -> bytes | None:
 
 
 def _tokenizer() -> Any:  # noqa: ANN401
-    from tokenizers import Tokenizer
-
+    try:
+        from tokenizers import Tokenizer
+    except Exception as error:  # a broken library raises more than ImportError
+        raise EncoderError(
+            f"tokenizers cannot be imported ({error}); install it with 'pip install tokenizers'"
+        ) from error
     path = bundled_folder() / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))

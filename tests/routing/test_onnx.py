@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,53 @@ async def test_auto_falls_back_to_torch_with_a_line_in_the_log(
     assert "runs in torch: onnxruntime 0.1 does not take the encoder" in caplog.text
     with pytest.raises(EncoderError, match=r"onnxruntime 0\.1 does not"):
         await SentenceEncoder(options=EncoderOptions(runtime="onnx")).warm_up()
+
+
+@both_backends
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ("run", "onnxruntime fails at running the encoder: no such kernel"),
+        ("tokenizers", "tokenizers cannot be imported"),
+        ("onnxruntime", "onnxruntime cannot be imported"),
+    ],
+)
+async def test_auto_falls_back_whatever_is_broken(
+    folder: Path,
+    torch_encoder: SentenceEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
+    words: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such kernel")
+
+    if broken == "run":
+        monkeypatch.setattr(onnx_model, "run", fail)
+    else:
+        monkeypatch.setitem(sys.modules, broken, None)
+    torch_model = torch_encoder._loaded()
+    monkeypatch.setattr(encoder_module, "TorchModel", lambda *_: torch_model)
+    monkeypatch.setattr(encoder_module, "onnx_installed", lambda: True)
+    encoder = SentenceEncoder(options=EncoderOptions(cache_dir=folder))
+    await encoder.warm_up()
+    assert encoder.runtime == "torch"
+    assert f"runs in torch: {words}" in caplog.text
+
+
+def test_onnxruntime_keeps_no_files_of_its_own(tmp_path: Path) -> None:
+    code = (
+        "import anyio\n"
+        "from intrinsic.routing import EncoderOptions, SentenceEncoder\n"
+        "encoder = SentenceEncoder(options=EncoderOptions(runtime='onnx'))\n"
+        "anyio.run(encoder.warm_up)\n"
+    )
+    env = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run(
+        [sys.executable, "-c", code], env=env | {"XDG_CACHE_HOME": str(tmp_path)}, check=True
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["intrinsic"]
 
 
 def test_torch_is_not_imported(folder: Path) -> None:
