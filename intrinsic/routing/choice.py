@@ -20,6 +20,9 @@ from intrinsic.selection import Selection
 NEAR = 16
 """Who answered last in a session is looked for among this many of the best."""
 
+MOST_TRIED = 64
+"""Where thresholds and groups keep the best out, so many are tried besides those asked for."""
+
 
 _MOST = 700.0  # whose exponential is still a number
 _NOTHING = 1e-6  # a share of a mixture that changes no answer
@@ -63,7 +66,7 @@ class Choice:
         found: list[Fit] = []
         groups: set[str] = set()
         doubt = 1.0
-        for fit in self._fits(top_k):
+        for fit in islice(self._fits(top_k), MOST_TRIED + top_k):
             confidence = fit.confidence * doubt
             if confidence < least:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -78,12 +79,16 @@ class Ranking:
             example = example[: _EXAMPLE_CHARS - 3].rstrip() + "..."
         return f'is nearest to its example "{example}" (cosine {cosine:.2f})'
 
+    @cached_property
+    def _written(self) -> dict[str, str]:
+        """The words of the question by their stems."""
+        return {stem(word): word for word in reversed(words(self.question.text))}
+
     def _words(self, row: int) -> str:
         shared = self.evidence.view.shared_words(row, self.evidence.terms)
         if not shared:
             return ""
-        written = {stem(word): word for word in reversed(words(self.question.text))}
-        shown = ", ".join(written.get(term, term) for term in shared[:_WORDS_SHOWN])
+        shown = ", ".join(self._written.get(term, term) for term in shared[:_WORDS_SHOWN])
         return f"shares the word{'s' if len(shared) > 1 else ''} {shown}" + (
             f" and {len(shared) - _WORDS_SHOWN} more" if len(shared) > _WORDS_SHOWN else ""
         )

@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 NEAREST = 3
 LEAST_CENTROID_SHARE = 0.25
 _DIGITS = 6
+_AT_ONCE = 256  # rows in one table, which is as wide as the longest card
 _NONE = -2.0  # below every cosine
 
 
@@ -37,6 +38,7 @@ class DenseView:
         self.centroids: Vectors = np.stack([card.centroid for card in self.cards])  # (rows, d)
         few = 5.0 / (5.0 + self.n_examples.astype(np.float64))
         self.centroid_share: Floats = LEAST_CENTROID_SHARE + (1.0 - LEAST_CENTROID_SHARE) * few
+        self.unfit = False  # whether a head is worth fitting, and none was yet
         self.has_negatives = any(len(card.negative) for card in self.cards)
         self.judge: tuple[Head | ClosedForm, Blend] = (
             closed_form(self.centroids),
@@ -84,8 +86,10 @@ class Meaning:
     def look(self, rows: Rows) -> None:
         """Compare the query with every text of some rows."""
         rows = rows[~self._looked[rows]]
-        if len(rows) == 0:
-            return
+        for at in range(0, len(rows), _AT_ONCE):
+            self._look(rows[at : at + _AT_ONCE])
+
+    def _look(self, rows: Rows) -> None:
         self._looked[rows] = True
         dense = self._dense
         cards = [dense.cards[row] for row in rows.tolist()]

@@ -13,6 +13,7 @@ from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.gate import load_gate
 from intrinsic.routing.guard import EncoderGuard
 from intrinsic.routing.index import CandidateView, CardIndex
+from intrinsic.routing.keyword import rank_by_words
 from intrinsic.routing.meaning import MeaningIndex
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.question import Question
@@ -22,7 +23,7 @@ from intrinsic.routing.vector_cache import Vector
 
 
 class EmbeddingRouter(CardRouter):
-    """Orders candidates by cosine alone; raises `EncoderError` when the encoder fails.
+    """Orders candidates by meaning alone; raises `EncoderError` when the encoder fails.
 
     Words still help to judge how sure the answer is.
     """
@@ -60,7 +61,13 @@ async def rank_by_meaning(
     bm25_weight: float | None,
     calibration: Calibration | None,
 ) -> Ranking:
-    """Rank by the cosines to `vector` and, as far as `bm25_weight` says, by words."""
+    """Rank by the cosines to `vector` and, as far as `bm25_weight` says, by words.
+
+    A vector of zeros, of a text that an encoder knows nothing of, leaves words alone.
+    """
+    if not vector.any():
+        why = "by words alone: the encoder knows nothing of the text"
+        return await rank_by_words(question, view, why)
 
     def work() -> Ranking:
         terms = stems(question.text)

@@ -130,19 +130,27 @@ class Evidence:
     def features(self, first: int | None = None) -> Floats:
         """Return what a gate judges the `first` rows by: `(rows, features)`, in ranking order.
 
-        Each row is compared with those ranked behind it, as if those before it were not there;
+        Each row is compared with those ranked behind it, as if those before it were not there,
+        those of the shortlist among themselves and the others too, however many are asked for;
         rows of one group (the same card under several names) are no rivals of each other.
         """
-        listed = first is not None and first <= len(self.shortlist)
-        order = self.shortlist if listed else self.order
-        behind = len(self._first_look) - len(set(self._out)) - len(order)
+        listed = self.shortlist
+        others = len(self._first_look) - len(set(self._out)) - len(listed)
+        found = self._ranked_features(listed, others)
+        if others == 0 or (first is not None and first <= len(listed)):
+            return found[:first]
+        rest = self._ranked_features(self.order[len(listed) :], 0)
+        return np.concatenate([found, rest])[:first]
+
+    def _ranked_features(self, order: Rows, behind: int) -> Floats:
+        """The features of rows in ranking order, compared among themselves."""
         if not self.view.has_twins:
-            return self._group_features(order, behind)[:first]
+            return self._group_features(order, behind)
         groups = self.view.groups[order]
         _, firsts, of_group = np.unique(groups, return_index=True, return_inverse=True)
         keep = np.sort(firsts)  # ranks of the groups' best rows
         matrix = self._group_features(order[keep], behind)
-        return matrix[np.searchsorted(keep, firsts[of_group])][:first]
+        return matrix[np.searchsorted(keep, firsts[of_group])]
 
     def undoubted(self, first: int | None = None) -> Floats:
         """What is left, in [0, 1], of the confidence in the `first` rows after their negatives.

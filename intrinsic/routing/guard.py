@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import numpy as np
 
 from intrinsic.errors import EncoderError
@@ -88,7 +90,12 @@ class EncoderGuard:
                 vectors = await self._ask(missing, cards=True)
                 self._cache.put(missing, vectors)
                 fetched.update(zip(missing, vectors, strict=True))
-        return np.stack([fetched[text] for text in texts])
+            else:
+                await anyio.lowlevel.checkpoint()  # many known texts are no reason to block
+        if len(texts) <= _BATCH:
+            return np.stack([fetched[text] for text in texts])
+        rows = [fetched[text] for text in texts]
+        return await anyio.to_thread.run_sync(np.stack, rows)
 
     async def _ask(self, texts: list[str], *, cards: bool = False) -> Vectors:
         embed = self._embedder.embed

@@ -58,7 +58,9 @@ class CandidateView:
     def has_twins(self) -> bool:
         """Whether any two rows may say the same; found without reading all that they say."""
         said = {
-            (card.domain, card.description, card.examples[:1]) if card.description else card.name
+            (card.domain, card.description, card.keywords, card.examples[:1])
+            if card.domain or card.description or card.keywords or card.examples
+            else card.name
             for card in self.cards
         }
         return len(said) < len(self.cards)
@@ -108,6 +110,7 @@ class CardIndex:
         self._views: OrderedDict[int, CandidateView] = OrderedDict()
         self._made = 0
         self._lock = threading.Lock()
+        self._making = threading.Lock()
 
     def known(self, candidates: tuple[AdapterCard, ...]) -> CandidateView | None:
         """Return the view of exactly these candidates, if it is kept."""
@@ -120,9 +123,10 @@ class CardIndex:
 
     def view(self, candidates: tuple[AdapterCard, ...]) -> CandidateView:
         """Return the view of these candidates, made from the latest one where it is new."""
-        found = self.known(candidates)
-        if found is not None:
-            return found
+        with self._making:
+            return self.known(candidates) or self._made_of(candidates)
+
+    def _made_of(self, candidates: tuple[AdapterCard, ...]) -> CandidateView:
         with self._lock:
             latest = next(reversed(self._views.values())) if self._views else _NONE
         keys = dict.fromkeys(candidates)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import anyio.to_thread
@@ -19,6 +21,14 @@ from intrinsic.routing.router import Vectors
 from intrinsic.routing.vector_cache import Vector
 
 
+class Missing(NamedTuple):
+    """What was known when a view came, the cards that were not, and the vectors of their texts."""
+
+    known: dict[AdapterCard, CardVectors]
+    cards: Sequence[AdapterCard]
+    vectors: Vectors
+
+
 class MeaningIndex:
     """Makes the `DenseView` of views, and fits their heads, off the event loop."""
 
@@ -27,16 +37,21 @@ class MeaningIndex:
         self._views: WeakKeyDictionary[CandidateView, DenseView] = WeakKeyDictionary()
         self._cards: dict[AdapterCard, CardVectors] = {}  # of the latest view
         self._refit = Refit()
+        self._making = threading.Lock()
 
     async def embed(self, question: Question, view: CandidateView) -> tuple[DenseView, Vector]:
         """Return the vectors of `view` and of `question`; raise `EncoderError` at the deadline."""
 
-        async def ask() -> tuple[DenseView, Vector]:
-            dense = await self._dense(view)
-            vectors = await self._guard.embed_queries([text for text, _ in question.parts])
-            return dense, _mean(vectors, [weight for _, weight in question.parts])
+        dense = self._known(view)
 
-        return await self._guard.bounded(ask)
+        async def ask() -> tuple[Missing | None, Vectors]:
+            missing = None if dense is not None else await self._missing(view)
+            texts = [text for text, _ in question.parts]
+            return missing, await self._guard.embed_queries(texts)
+
+        missing, vectors = await self._guard.bounded(ask)
+        vector = _mean(vectors, [weight for _, weight in question.parts])
+        return dense or await self._dense(view, missing), vector
 
     async def prepare(self, view: CandidateView) -> None:
         """Embed the cards of `view` and wait for their head, however long that takes.
@@ -44,44 +59,54 @@ class MeaningIndex:
         Raises `EncoderError`.
         """
 
-        async def ask() -> None:
+        async def ask() -> Missing | None:
             await self._guard.embed_query("warm up")
-            if view.candidates:
-                await self._dense(view)
+            return await self._missing(view) if view.candidates else None
 
-        await self._guard.bounded(ask, patient=True)
-        await self._refit.settled()
+        missing = await self._guard.bounded(ask, patient=True)
+        if missing is None:
+            return
+        dense = await self._dense(view, missing)
+        while dense.unfit:
+            self._refit.queue(view, dense)
+            await self._refit.settled()
 
-    async def _dense(self, view: CandidateView) -> DenseView:
+    def _known(self, view: CandidateView) -> DenseView | None:
         dense = self._views.get(view)
-        if dense is not None:
-            return dense
-        known = self._cards
-        missing = [card for card in view.cards if card not in known]
-        texts = [text for card in missing for text in texts_of(card)]
-        vectors = await self._guard.embed_cards(texts) if texts else np.zeros((0, 0), np.float32)
-        dense = await anyio.to_thread.run_sync(self._made, view, known, missing, vectors)
-        self._cards = dict(zip(view.cards, dense.cards, strict=True))
-        self._views[view] = dense
+        if dense is not None and dense.unfit:
+            self._refit.queue(view, dense)  # unless it is queued, or being fitted
         return dense
 
-    def _made(
-        self,
-        view: CandidateView,
-        known: dict[AdapterCard, CardVectors],
-        missing: Sequence[AdapterCard],
-        vectors: Vectors,
-    ) -> DenseView:
-        fresh: dict[AdapterCard, CardVectors] = {}
-        at = 0
-        for card in missing:
-            end = at + len(texts_of(card))
-            fresh[card] = CardVectors.of(card, vectors[at:end])
-            at = end
-        cards = [known.get(card) or fresh[card] for card in view.cards]
-        dense = DenseView(view, cards)
-        self._refit.take(view, dense)
-        return dense
+    async def _missing(self, view: CandidateView) -> Missing:
+        known = self._cards
+        cards = [card for card in view.cards if card not in known]
+        texts = [text for card in cards for text in texts_of(card)]
+        vectors = await self._guard.embed_cards(texts) if texts else np.zeros((0, 0), np.float32)
+        return Missing(known, cards, vectors)
+
+    async def _dense(self, view: CandidateView, missing: Missing | None) -> DenseView:
+        """The vectors of a view, made by the first who asks; the others wait for it."""
+        assert missing is not None
+        return await anyio.to_thread.run_sync(self._made, view, missing)
+
+    def _made(self, view: CandidateView, missing: Missing) -> DenseView:
+        with self._making:
+            made = self._views.get(view)
+            if made is not None:
+                return made
+            fresh: dict[AdapterCard, CardVectors] = {}
+            at = 0
+            for card in missing.cards:
+                end = at + len(texts_of(card))
+                fresh[card] = CardVectors.of(card, missing.vectors[at:end])
+                at = end
+            known = missing.known
+            cards = [known.get(card) or fresh[card] for card in view.cards]
+            dense = DenseView(view, cards)
+            self._refit.take(view, dense)
+            self._cards = dict(zip(view.cards, dense.cards, strict=True))
+            self._views[view] = dense
+            return dense
 
 
 def _mean(vectors: Vectors, weights: Sequence[float]) -> Vector:

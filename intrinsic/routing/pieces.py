@@ -50,6 +50,8 @@ def unit_rows(values: np.ndarray[Any, Any], rows: int, name: str) -> Vectors:
     vectors: Vectors = values.astype(np.float32)
     if not np.isfinite(vectors).all():
         raise EncoderError(f"encoder {name!r} gave values that are not finite; use another model")
+    largest = np.abs(vectors).max(axis=1, keepdims=True)  # whose square may be no float32
+    vectors /= np.where(largest > 0, largest, np.float32(1.0))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.where(lengths > 0, lengths, 1.0)
+    vectors /= np.where(lengths > 0, lengths, np.float32(1.0))
     return vectors

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import anyio
 import numpy as np
+import numpy.typing as npt
 
 from intrinsic.routing.card_vectors import texts_of
 from intrinsic.routing.dense import Floats
@@ -24,16 +25,13 @@ from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
 from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES
 from intrinsic.routing.gate import Gate, expanded, load_gate
 from intrinsic.routing.model_loading import BUNDLED_MODEL, BUNDLED_SHA256
-from intrinsic.routing.scaling_odds import scaling
+from intrinsic.routing.scaling_odds import LIMIT
 from intrinsic.training.gate_corpus import Corpus, all_texts, read_corpus
 from intrinsic.training.gate_figures import Judged, Vectors, figures, judge, report
 from intrinsic.training.simulated import bundled_registry, simulate, whole_registry
 
 MISFITS = 0.6
 """The share of queries that fit no adapter in fitting: telling them apart is the harder part."""
-
-NONE_FITS = 0.2
-"""Their share among requests, which is what the probabilities are made for."""
 
 WHOLE_EXAMPLE_COUNTS = (0, 5, 10, 20, 1000)
 
@@ -85,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "encoder": {"name": BUNDLED_MODEL, "sha256": BUNDLED_SHA256},
         "seed": options.seed,
         "registries": options.registries,
-        "none_fits": NONE_FITS,
+        "none_fits": "0.5 / candidates ** 0.25",
         "queries": sum(len(registry.asked) for registry in fitted),
         "data": SOURCES,
         "valid": {rule: _short(of_rule["all"]) for rule, of_rule in found.items()},
@@ -104,36 +102,56 @@ def fit(judged: Judged, names: Sequence[str], *, ridge: float = 10.0) -> Gate:
     mean, spread = terms.mean(0), terms.std(0) + 1e-9
     x = np.column_stack([(terms - mean) / spread, np.ones(len(terms))])
     penalty = np.append(np.full(terms.shape[1], ridge), 0.0)
-    weights = _weights(judged, MISFITS)
-    w = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = 1.0 / (1.0 + np.exp(-x @ w))
-        gradient = x.T @ (weights * (p - judged.right)) + penalty * w
-        hessian = (x * (weights * p * (1.0 - p))[:, None]).T @ x + np.diag(penalty)
-        step = np.linalg.solve(hessian, gradient)
-        w -= step
-        if np.abs(step).max() < 1e-8:
-            break
+    weights = _weights(judged, np.full(len(terms), MISFITS))
+    w = _logistic(x, judged.right, weights, penalty)
     coefficients = w[:-1] / spread
     intercept = float(w[-1] - coefficients @ mean)
     return Gate(tuple(names), coefficients, intercept, low, high)
 
 
-def tempered(gate: Gate, judged: Judged, *, none_fits: float = NONE_FITS) -> Gate:
-    """Scale and shift a gate's log-odds for requests of which a share of `none_fits` fit nothing.
+def none_fits(candidates: Floats) -> Floats:
+    """The share of requests that fit none of so many adapters, as the gate expects it.
 
-    Platt's scaling (1999) on the same queries, weighted to that share. Fitting with the share
-    itself would see too few misfits to tell them from what fits.
+    0.5 · n^(-1/4): half of them for one adapter, a third for five, a seventh for 150.
     """
-    odds = gate.log_odds(judged.features)
-    slope, shift = scaling(odds, judged.right, _weights(judged, none_fits))
-    return replace(
-        gate, coefficients=gate.coefficients * slope, intercept=gate.intercept * slope + shift
-    )
+    share: Floats = 0.5 * candidates**-0.25
+    return share
 
 
-def _weights(judged: Judged, misfits: float) -> Floats:
-    """What each query counts where a share of `misfits` shall fit no adapter."""
+def tempered(gate: Gate, judged: Judged) -> Gate:
+    """Make a gate's log-odds those of requests of which a share of `none_fits` fit nothing.
+
+    Platt's scaling (1999) on the same queries, weighted to that share, with a term for the number
+    of candidates. Fitting with the share itself would see too few misfits to tell them from what
+    fits.
+    """
+    at = gate.features.index("log_candidates")
+    size = judged.features[:, at]
+    odds = np.clip(gate.log_odds(judged.features), -LIMIT, LIMIT)
+    x = np.column_stack([odds, size, np.ones(len(odds))])
+    weights = _weights(judged, none_fits(np.exp(size)))
+    slope, by_size, shift = _logistic(x, judged.right, weights, np.full(3, 1e-6))
+    coefficients = gate.coefficients * slope
+    coefficients[at] += by_size
+    return replace(gate, coefficients=coefficients, intercept=gate.intercept * slope + shift)
+
+
+def _logistic(x: Floats, right: npt.NDArray[np.bool_], weights: Floats, penalty: Floats) -> Floats:
+    """Fit a weighted logistic model to columns by Newton's method, with a ridge for each."""
+    w = np.zeros(x.shape[1])
+    for _ in range(50):
+        p = 1.0 / (1.0 + np.exp(-x @ w))
+        gradient = x.T @ (weights * (p - right)) + penalty * w
+        hessian = (x * (weights * p * (1.0 - p))[:, None]).T @ x + np.diag(penalty)
+        step = np.linalg.solve(hessian, gradient)
+        w -= step
+        if np.abs(step).max() < 1e-8:
+            break
+    return w
+
+
+def _weights(judged: Judged, misfits: Floats) -> Floats:
+    """What each query counts where a share of `misfits` of its kind shall fit no adapter."""
     seen = float((~judged.in_scope).mean())
     return np.where(judged.in_scope, (1.0 - misfits) / (1.0 - seen), misfits / max(seen, 1e-9))
 
