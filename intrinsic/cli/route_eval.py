@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from intrinsic.cli.out import check_folder
 from intrinsic.cli.output import OurConsole, print_json, print_table, tell
 from intrinsic.cli.route import Routing, open_routing
 from intrinsic.cli.route_pictures import write_pictures
@@ -42,13 +43,14 @@ class Evaluation:
 async def run_evaluation(request: Evaluation, options: SessionOptions, as_json: bool) -> None:
     """Measure, print, and write `report.json`, `reliability.png` and `confusion.png`."""
     labelled = read_labelled(request.file)
-    folder = _made(request.folder)
+    folder = request.folder
+    check_folder(folder, "report.json", request.file)
     routing = await open_routing(options, calibrated(request.calibration))
     report = await _measured(request, labelled, routing)
     degraded = getattr(routing.ranking, "degraded", "")
     fields = {"file": str(request.file), "router": options.router, "adapters": len(routing.cards)}
     found = fields | {"degraded": degraded} | asdict(report)
-    path = folder / "report.json"
+    path = _made(folder) / "report.json"
     path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
         print_json(found)

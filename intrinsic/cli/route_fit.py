@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from intrinsic.cli.out import check_file
 from intrinsic.cli.output import print_json, print_table, tell
 from intrinsic.cli.route import open_routing
 from intrinsic.cli.session import SessionOptions
 from intrinsic.errors import ConfigError
-from intrinsic.routing.calibration import fit_calibration
+from intrinsic.routing.calibration import LEAST_QUERIES, fit_calibration
 from intrinsic.routing.evaluation import Report
 from intrinsic.routing.labelled import Labelled, read_labelled
 from intrinsic.routing.options import RouterOptions
@@ -23,36 +24,53 @@ FIGURES = ("ece", "e2e", "auroc", "a95", "top1")
 async def run_fit(file: Path, out: Path, options: SessionOptions, as_json: bool) -> None:
     """Write what is fitted to all queries; print what fitting one half does for the other."""
     labelled = read_labelled(file)
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out.parent} is no folder; name a file in one that exists with --out")
+    _check(labelled, file)
+    check_file(out, file)
     half, rest = halves(labelled)
     plain = await open_routing(options)
     answers = [await ask_all(plain.ranking, part, plain.cards) for part in (half, rest)]
-    before = await evaluate(plain.ranking, rest, plain.cards)
-    fitted = await open_routing(options, RouterOptions(calibration=fit_calibration(answers[0])))
-    after = await evaluate(fitted.ranking, rest, fitted.cards)
-    fit_calibration([*answers[0], *answers[1]]).save(out)
-    if as_json:
-        print_json({"path": str(out), "before": asdict(before), "after": asdict(after)})
+    fitted = fit_calibration([*answers[0], *answers[1]])
+    before = after = None
+    try:
+        if len(rest) < LEAST_QUERIES:
+            raise ConfigError(f"one half of {len(labelled)} queries is too few to measure on")
+        on_half = RouterOptions(calibration=fit_calibration(answers[0]))
+    except ConfigError as error:
+        tell(f"intrinsic: before and after are not measured: {error}")
     else:
+        before = await evaluate(plain.ranking, rest, plain.cards)
+        tried = await open_routing(options, on_half)
+        after = await evaluate(tried.ranking, rest, tried.cards)
+    fitted.save(out)
+    if as_json:
+        figures = {"before": before and asdict(before), "after": after and asdict(after)}
+        print_json({"path": str(out)} | figures)
+    elif before and after:
         _print(len(half), before, after)
     tell(f"{out} is written, fitted to all {len(labelled)} queries; use it with --calibration")
 
 
-def halves(labelled: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
-    """Return every other query of each adapter, and of none, and the others.
+def _check(labelled: Sequence[Labelled], file: Path) -> None:
+    if len(labelled) < LEAST_QUERIES:
+        raise ConfigError(
+            f"{file} has {len(labelled)} labelled queries; a calibration needs {LEAST_QUERIES}, "
+            "better some hundreds, as users ask them and with some that fit nothing"
+        )
+    if all(one.adapter is not None for one in labelled):
+        raise ConfigError(
+            f"none of the {len(labelled)} queries of {file} fits nothing, so the confidences would "
+            'come to say that some adapter always fits; add at least one with "adapter": null, '
+            "better a hundred"
+        )
 
-    Raises `ConfigError` where one half would be empty.
-    """
+
+def halves(labelled: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
+    """Return every other query of each adapter, and of none, and the others."""
     seen: dict[str | None, int] = defaultdict(int)
     found: tuple[list[Labelled], list[Labelled]] = ([], [])
     for one in labelled:
         found[seen[one.adapter] % 2].append(one)
         seen[one.adapter] += 1
-    if not found[1]:
-        raise ConfigError(
-            f"{len(labelled)} labelled queries are too few to measure on; give two per adapter"
-        )
     return found
 
 

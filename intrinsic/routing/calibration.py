@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 LEAST_QUERIES = 20
 _RIDGE = 2.0
-_KEYS = ("slope", "shift", "queries")
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 class Calibration:
     """A slope above 0 and a shift of log-odds, and the number of queries that they come from.
 
-    Raises `ConfigError` for numbers that are none.
+    Raises `ConfigError` for numbers that are none, and for a count below 0.
     """
 
     slope: float
@@ -42,6 +43,8 @@ class Calibration:
                 f"a calibration of slope {self.slope} and shift {self.shift} is not valid; the "
                 "slope must be above 0 and both finite"
             )
+        if self.queries < 0:
+            raise ConfigError(f"a calibration of {self.queries} queries is not valid; 0 or more")
 
     def applied(self, p: Floats) -> Floats:
         """Return calibrated probabilities; 0 and 1 stay what they are. Shape: any."""
@@ -51,28 +54,57 @@ class Calibration:
         return calibrated
 
     def save(self, path: Path) -> None:
-        """Write the calibration as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        """Write the calibration as JSON, whole or not at all; raises `OSError`."""
+        file = path.resolve()
+        made = file.with_name(f".{file.name}-{uuid.uuid4().hex}.tmp")
+        try:
+            made.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            if file.exists():
+                shutil.copymode(file, made)
+            made.replace(file)
+        finally:
+            made.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
         """Read what `save` wrote; raises `ConfigError` for anything else."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(float(values["slope"]), float(values["shift"]), int(values["queries"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"{path} is no calibration ({error!r}); it must be JSON with {', '.join(_KEYS)}, "
-                "as 'intrinsic route fit' writes it"
-            ) from None
+        except OSError as error:
+            raise _none(path, f"it cannot be read: {error.strerror or error}") from None
+        except (ValueError, RecursionError):
+            raise _none(path, "it cannot be read as JSON") from None
+        if not isinstance(values, dict):
+            raise _none(path, "it holds no object")
+        for key in ("slope", "shift", "queries"):
+            if key not in values:
+                raise _none(path, f"{key} is missing")
+            if isinstance(values[key], bool) or not isinstance(values[key], int | float):
+                raise _none(path, f"{key} must be a number")
+        try:
+            slope, shift = float(values["slope"]), float(values["shift"])
+        except OverflowError:
+            slope = shift = math.inf
+        if not (math.isfinite(slope) and slope > 0.0 and math.isfinite(shift)):
+            raise _none(path, "the slope must be above 0, and slope and shift finite")
+        queries = values["queries"]
+        if not isinstance(queries, int) or queries < 0:
+            raise _none(path, "queries must be a whole number, 0 or more")
+        return cls(slope, shift, queries)
+
+
+def _none(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"{path} is no calibration, {why}; name a file that 'intrinsic route fit' wrote"
+    )
 
 
 def fit_calibration(answers: Sequence[Answer]) -> Calibration:
     """Fit the first confidences of a router without a calibration to whether they were right.
 
     Few queries change little: the fit is drawn to what it was. A slope of 0 or less, which says
-    that the router is no better than chance, is a `ConfigError`, as are fewer than 20 queries, and
-    queries that are all answered rightly or all wrongly.
+    that confidences do not go with being right, is a `ConfigError`, as are fewer than 20 queries,
+    and queries that are all answered rightly or all wrongly.
     """
     if len(answers) < LEAST_QUERIES:
         raise ConfigError(
@@ -85,9 +117,16 @@ def fit_calibration(answers: Sequence[Answer]) -> Calibration:
     )
     if right.all() or not right.any():
         which = "right" if right.all() else "wrong"
+        advice = "add queries that no adapter fits" if right.all() else "check the labels"
         raise ConfigError(
             f"all {len(answers)} first answers are {which}, so there is nothing to tell apart; "
-            "add queries that no adapter fits"
+            f"{advice}"
         )
     slope, shift = scaling(log_odds(p), right, np.ones(len(p)), ridge=_RIDGE)
+    if not slope > 0.0:
+        raise ConfigError(
+            f"of {len(answers)} queries those with a high confidence are no more often right than "
+            f"the others (slope {slope:.2f}), so labels or router are at fault; check the labels, "
+            "or take another router"
+        )
     return Calibration(slope, shift, len(answers))

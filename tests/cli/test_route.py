@@ -231,6 +231,107 @@ def test_bad_input_is_one_sentence_and_exit_code_1(
     assert words in last
 
 
+def fit(
+    monkeypatch: pytest.MonkeyPatch, adapters: Path, file: Path, out: Path, command: str = "fit"
+) -> int:
+    given = ["--out", str(out), "--adapters-dir", str(adapters), "--router", "keyword"]
+    monkeypatch.setattr(sys, "argv", ["intrinsic", "route", command, str(file), *given])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def rows_of(tmp_path: Path, fitting: int, others: int) -> Path:
+    texts = [(f"please {one}", c.name) for c in CARDS for one in c.examples]
+    rows = [{"text": text, "adapter": name} for text, name in texts[:fitting]]
+    rows += [{"text": f"the red lamp {n}", "adapter": None} for n in range(others)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def test_few_queries_are_fitted_and_not_measured(
+    adapters: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "c.json"
+    assert fit(monkeypatch, adapters, rows_of(tmp_path, 15, 10), out) == 0
+    told = capsys.readouterr()
+    assert json.loads(out.read_text())["queries"] == 25
+    assert "before and after are not measured: one half of 25 queries is too few" in told.err
+    assert told.out == ""
+
+
+@pytest.mark.parametrize(
+    ("fitting", "others", "words"),
+    [
+        (9, 10, "has 19 labelled queries; a calibration needs 20"),
+        (20, 0, "none of the 20 queries of"),
+    ],
+)
+def test_queries_that_cannot_be_fitted_to_are_refused(
+    adapters: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fitting: int,
+    others: int,
+    words: str,
+) -> None:
+    file = rows_of(tmp_path, fitting, others)
+    assert len(file.read_text().splitlines()) == fitting + others
+    assert fit(monkeypatch, adapters, file, tmp_path / "c.json") == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "c.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "out", "words"),
+    [
+        ("fit", "rows.jsonl", "rows.jsonl is the file that is read"),
+        ("fit", ".", "is a folder; name a file"),
+        ("fit", "none/c.json", "none is no folder"),
+        ("fit", "/proc/c.json", "/proc/c.json cannot be written"),
+        ("fit", "x" * 300, "cannot be written: File name too long"),
+        ("eval", "/proc", "cannot be written"),
+        ("eval", "/proc/deep/er", "nothing can be written into /proc/deep/er"),
+        ("eval", "rows.jsonl/deep", "rows.jsonl is no folder"),
+    ],
+)
+def test_where_nothing_can_be_written_is_said_before_the_work(
+    adapters: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    out: str,
+    words: str,
+) -> None:
+    if out.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("no folder here that nobody may write to")
+    file = rows_of(tmp_path, 15, 10)
+    text = file.read_text()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("intrinsic.cli.route_fit.open_routing", None)
+    monkeypatch.setattr("intrinsic.cli.route_eval.open_routing", None)
+    assert fit(monkeypatch, adapters, Path("rows.jsonl"), Path(out), command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert file.read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_refused_labels_leave_no_folder(
+    adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"text": "my taxes", "adapter": "tax"}')
+    assert fit(monkeypatch, adapters, file, tmp_path / "deep" / "out", "eval") == 1
+    assert not (tmp_path / "deep").exists()
+
+
 def test_confidences_are_fitted_measured_on_the_other_half_and_used(
     adapters: Path, tmp_path: Path
 ) -> None:

@@ -65,18 +65,55 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         Answer("q", "a" if n % 2 else None, ("a",), (0.01 + 0.98 * (n % 2 == 0),))
         for n in range(200)
     ]
-    with pytest.raises(ConfigError, match="slope must be above 0"):
+    with pytest.raises(ConfigError, match=r"no more often right .* check the labels"):
         fit_calibration(upside_down)
+    wrong = [Answer("q", "b", ("a",), (0.6,))] * 30
+    with pytest.raises(ConfigError, match=r"30 first answers are wrong.*; check the labels"):
+        fit_calibration(wrong)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"slope": "x", "shift": 1, "queries": 1}'])
-def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it cannot be read as JSON"),
+        ("[" * 100_000, "it cannot be read as JSON"),
+        ("[]", "it holds no object"),
+        ("{}", "slope is missing"),
+        ('{"slope": "1.5", "shift": 1, "queries": 1}', "slope must be a number"),
+        ('{"slope": 1, "shift": true, "queries": 1}', "shift must be a number"),
+        ('{"slope": 1, "shift": NaN, "queries": 1}', "slope and shift finite"),
+        ('{"slope": -1, "shift": 0, "queries": 1}', "slope must be above 0"),
+        (f'{{"slope": 1{"0" * 400}, "shift": 0, "queries": 1}}', "slope and shift finite"),
+        ('{"slope": 1, "shift": 0, "queries": -1}', "whole number, 0 or more"),
+        ('{"slope": 1, "shift": 0, "queries": 1.5}', "whole number, 0 or more"),
+        ('{"slope": 1, "shift": 0, "queries": Infinity}', "whole number, 0 or more"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, why: str) -> None:
     file = tmp_path / "calibration.json"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"calibration\.json is no calibration"):
+    with pytest.raises(ConfigError, match=rf"calibration\.json is no calibration, .*{why}.*; name"):
         Calibration.load(file)
-    with pytest.raises(ConfigError, match="is no calibration"):
+    with pytest.raises(ConfigError, match="is no calibration, it cannot be read: No such"):
         Calibration.load(tmp_path / "none.json")
+    with pytest.raises(ConfigError, match="-1 queries is not valid"):
+        Calibration(1.0, 0.0, -1)
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.json"
+    file.write_text("old")
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        Calibration(0.75, -0.25, 300).save(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
+    assert file.read_text() == "old"
 
 
 def test_it_survives_its_file(tmp_path: Path) -> None:
