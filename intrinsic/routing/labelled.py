@@ -73,4 +73,16 @@ def _labelled(line: str, where: str) -> Labelled:
         raise ConfigError(
             f"{where} has the {key} {adapter!r:.80}; it must be an adapter's name, or null"
         )
+    _refuse_surrogates(text, "text", where)
+    _refuse_surrogates(adapter or "", key, where)
     return Labelled(text, None if adapter is None or adapter in NOTHING_FITS else adapter)
+
+
+def _refuse_surrogates(value: str, key: str, where: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{where} has a {key} whose character {error.start + 1} is half of a pair (such as "
+            '"\\ud83d" alone); write both halves, or the character itself'
+        ) from None

@@ -243,6 +243,7 @@ def fit(
 
 def rows_of(tmp_path: Path, fitting: int, others: int) -> Path:
     texts = [(f"please {one}", c.name) for c in CARDS for one in c.examples]
+    rows: list[dict[str, str | None]]
     rows = [{"text": text, "adapter": name} for text, name in texts[:fitting]]
     rows += [{"text": f"the red lamp {n}", "adapter": None} for n in range(others)]
     file = tmp_path / "rows.jsonl"

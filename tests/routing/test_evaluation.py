@@ -238,6 +238,14 @@ def test_labelled_queries_are_read_whatever_the_key(tmp_path: Path) -> None:
         ("{", r"q\.jsonl:2 is no JSON"),
         ("[" * 100_000, r"q\.jsonl:2 is no JSON"),
         ('["a"]', r"q\.jsonl:2 holds"),
+        (
+            '{"text": "ab\\ud83d", "adapter": "a"}',
+            r"q\.jsonl:2 has a text whose character 3 is half of a pair",
+        ),
+        (
+            '{"text": "a", "label": "\\ud83d"}',
+            r"q\.jsonl:2 has a label whose character 1 is half of a pair",
+        ),
         ('{"adapter": "a"}', r"q\.jsonl:2 has the text None"),
         ('{"text": " ", "adapter": "a"}', r"q\.jsonl:2 has the text ' '"),
         ('{"text": "a"}', r"q\.jsonl:2 does not say which adapter is right"),
