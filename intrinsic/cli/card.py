@@ -12,7 +12,8 @@ from intrinsic.cli.session import SessionOptions, open_registry
 from intrinsic.cli.suggest import suggest_examples
 from intrinsic.errors import ConfigError
 from intrinsic.registry import AdapterEntry
-from intrinsic.registry.card_file import write_card
+from intrinsic.registry.card_file import card_lock, write_card
+from intrinsic.registry.entry import read_entry
 
 
 async def run_card(
@@ -30,15 +31,19 @@ async def run_card(
         raise ConfigError("--yes is for suggestions; add --suggest N, or leave it out")
     registry = open_registry(SessionOptions(adapters_dir=options.adapters_dir))
     entry = registry.get_adapter(name)
-    card = edit.applied(entry.card)
+    seen = edit.applied(entry.card)  # what is wrong is told before a model is loaded
     suggested: list[str] = []
     if suggest is not None:
-        suggested = await suggest_examples(card, suggest, options)
-    if yes:
-        card = replace(card, examples=(*card.examples, *suggested))
-    written = card != entry.card
+        suggested = await suggest_examples(seen, suggest, options)
+    with card_lock(entry.path):
+        entry = read_entry(entry.path)  # as it is now: others edit, too
+        card = edit.applied(entry.card)
+        if yes:
+            new = (text for text in suggested if text not in card.examples)
+            card = replace(card, examples=(*card.examples, *new))
+        written = card != entry.card
+        path = write_card(entry, card) if written else entry.path
     if written:
-        path = write_card(entry, card)
         tell(f"{path} is written")
         if (entry.path / "card.json").exists():
             tell(f"{entry.path / 'card.json'} is not read any more: card.toml stands before it")

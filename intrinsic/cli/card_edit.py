@@ -47,7 +47,7 @@ class CardEdit:
         return cls(replaced, more, less)
 
     def applied(self, card: AdapterCard) -> AdapterCard:
-        """Return the changed card; what is added twice is there once.
+        """Return the changed card; what is there already is not added again.
 
         Raises `ConfigError` where the card does not have what is to be removed, and for values
         that no card can have.
@@ -57,7 +57,9 @@ class CardEdit:
             texts = list(getattr(card, key))
             for text in self.removed.get(key, ()):
                 _remove(texts, text, key, card)
-            values[key] = tuple(dict.fromkeys([*texts, *self.added.get(key, ())]))
+            there = set(texts)
+            new = (text for text in dict.fromkeys(self.added.get(key, ())) if text not in there)
+            values[key] = (*texts, *new)
         return replace(card, **values)
 
 

@@ -7,7 +7,8 @@ import os
 import shutil
 import tomllib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -15,14 +16,21 @@ from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import Array
+from tomlkit.items import Array, Whitespace
 
 from intrinsic.bundled import adapters_path, base_path
 from intrinsic.card import CARD_FIELDS, AdapterCard
 from intrinsic.errors import AdapterError, ConfigError
 from intrinsic.registry.entry import CONFIG_NAME, AdapterEntry
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 CARD_FILE = "card.toml"
+_ONE_BY_ONE = 100
+"""More texts than this are added in one go, a line each, whatever the list looks like."""
 
 Value = str | float | tuple[str, ...] | None
 Fields = dict[str, object]
@@ -41,13 +49,33 @@ def write_card(entry: AdapterEntry, card: AdapterCard) -> Path:
     _refuse_installed(path)
     try:
         text = _text(path, card, _inherited(entry.path))
-        _replace(path, text)
+        _replace(_target(path), text)
     except OSError as error:
         raise AdapterError(
             f"{path} cannot be written: {error.strerror or error}; copy the adapter to a folder "
             "that you may write to, and name that with --adapters-dir"
         ) from error
     return path
+
+
+@contextmanager
+def card_lock(folder: Path) -> Iterator[None]:
+    """Keep out other processes that hold this lock, while a card is read, changed and written.
+
+    It leaves no file. Where the system or the file system has no such locks it keeps nobody out.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = None
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _refuse_installed(path: Path) -> None:
@@ -57,6 +85,12 @@ def _refuse_installed(path: Path) -> None:
             f"{path} belongs to the installed package and is not changed; copy "
             f"{adapters_path()} to a folder of yours, and name that with --adapters-dir"
         )
+
+
+def _target(path: Path) -> Path:
+    """The file itself where `path` links to one in its folder; other links are replaced."""
+    linked = path.resolve()
+    return linked if linked.is_relative_to(path.parent.resolve()) else path
 
 
 def _inherited(folder: Path) -> Fields:
@@ -117,6 +151,9 @@ def _set_list(document: tomlkit.TOMLDocument, key: str, value: tuple[str, ...]) 
         if at not in stay:
             del array[at]
     for at, text in enumerate(value):
+        if at == len(array) and len(value) - at > _ONE_BY_ONE:
+            _extend(array, value[at:])
+            break
         if at == len(array):
             array.append(text)
         elif array[at] != text:
@@ -127,8 +164,15 @@ def _set_list(document: tomlkit.TOMLDocument, key: str, value: tuple[str, ...]) 
 
 def _array(values: Sequence[str]) -> Array:
     array = tomlkit.array()
-    array.extend(values)
+    if values:
+        _extend(array, values)
     return array.multiline(bool(values))
+
+
+def _extend(array: Array, texts: Sequence[str]) -> None:
+    """Add texts, a line each, in one go: tomlkit's own goes over the whole array for each."""
+    parts = [part for text in texts for part in (text, Whitespace(","), Whitespace("\n    "))]
+    array.add_line(*parts[:-1], add_comma=False)
 
 
 def _plain(key: str, value: object) -> Any:  # noqa: ANN401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from intrinsic.card import AdapterCard
 from intrinsic.cli import main
 from intrinsic.cli.app import app
 from intrinsic.cli.suggest import fresh, prompt_for
-from intrinsic.registry import AdapterRegistry
+from intrinsic.registry import AdapterEntry, AdapterRegistry
+from intrinsic.registry.card_file import write_card
+from intrinsic.registry.entry import read_entry
 from tests.tiny import write_files
 
 TOML = """\
@@ -111,6 +114,66 @@ def test_every_field_can_be_edited_and_comments_stay(adapters: Path, tmp_path: P
 def test_what_changes_nothing_is_not_written(adapters: Path) -> None:
     assert not edited(adapters, "medical", "--add-keyword", "pain")["written"]
     assert (adapters / "medical" / "card.toml").read_text() == TOML
+
+
+def test_lists_that_are_not_named_stay_as_they_are(adapters: Path) -> None:
+    twice = TOML.replace('["pain", "cough"]', '["pain", "pain", "cough"]')
+    file = adapters / "medical" / "card.toml"
+    file.write_text(twice)
+    assert not edited(adapters, "medical")["written"]
+    assert file.read_text() == twice
+    assert edited(adapters, "medical", "--add-example", "new")["written"]
+    assert on_disk(adapters).keywords == ("pain", "pain", "cough")
+    edited(adapters, "medical", "--add-keyword", "fever", "--add-keyword", "fever")
+    assert on_disk(adapters).keywords == ("pain", "pain", "cough", "fever")
+
+
+def test_what_others_wrote_while_a_suggestion_was_made_is_kept(
+    adapters: Path, tmp_path: Path
+) -> None:
+    folder = plugin(
+        tmp_path,
+        "from pathlib import Path\n"
+        "@hookimpl\n"
+        "def suggest_examples(card):\n"
+        f"    file = Path({str(adapters / 'medical' / 'card.toml')!r})\n"
+        "    file.write_text(file.read_text() + 'domain = \"medicine\"\\n')\n"
+        "    return ['a rash']\n",
+    )
+    edited(adapters, "medical", "--suggest", 1, "--plugins", folder, "--yes")
+    assert on_disk(adapters).domain == "medicine"
+    assert on_disk(adapters).examples[-1] == "a rash"
+
+
+def test_a_card_is_locked_while_it_is_read_and_written(
+    adapters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    refused: list[Path] = []
+
+    def is_locked(path: Path) -> None:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            refused.append(path)
+        finally:
+            os.close(handle)
+
+    def read(folder: Path) -> AdapterEntry:
+        is_locked(folder)
+        return read_entry(folder)
+
+    def write(entry: AdapterEntry, card: AdapterCard) -> Path:
+        is_locked(entry.path)
+        return write_card(entry, card)
+
+    monkeypatch.setattr("intrinsic.cli.card.read_entry", read)
+    monkeypatch.setattr("intrinsic.cli.card.write_card", write)
+    for word in ("first", "second"):
+        edited(adapters, "medical", "--add-keyword", word)
+    assert refused == [adapters / "medical"] * 4
+    assert on_disk(adapters).keywords == ("pain", "cough", "first", "second")
 
 
 def test_a_card_json_is_said_to_be_read_no_more(adapters: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tomlkit.items import Array
 
 from intrinsic import bundled
 from intrinsic.card import AdapterCard
@@ -73,6 +74,48 @@ def test_what_moves_leaves_the_others_where_they_are(tmp_path: Path) -> None:
     assert read_entry(tmp_path).card.examples == moved
     assert '"how is asthma treated",  # the first\n' in text
     assert '"is it a cold",\n]' in text
+
+
+def test_many_are_added_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = adapter(tmp_path, WRITTEN)
+    inserted: list[int] = []
+    insert = Array.insert
+
+    def count(self: Array, at: int, value: object) -> None:
+        inserted.append(at)
+        insert(self, at, value)
+
+    monkeypatch.setattr(Array, "insert", count)
+    many = tuple(f'query "{n}"\n' for n in range(500))
+    changed = replace(
+        entry.card,
+        examples=(*entry.card.examples, *many),
+        keywords=("pain", "doctor", *many),
+        negatives=many,
+    )
+    write_card(entry, changed)
+    assert read_entry(tmp_path).card == changed
+    assert inserted == []
+    text = (tmp_path / "card.toml").read_text()
+    assert '"how is asthma treated",  # the first\n' in text
+    assert '\n    "query \\"0\\"\\n",\n' in text
+
+
+def test_a_link_to_a_file_in_the_folder_stays_one(tmp_path: Path) -> None:
+    entry = adapter(tmp_path / "m")
+    (entry.path / "real.toml").write_text(WRITTEN)
+    (entry.path / "card.toml").symlink_to("real.toml")
+    entry = read_entry(entry.path)
+    write_card(entry, replace(entry.card, domain="x"))
+    assert (entry.path / "card.toml").is_symlink()
+    assert 'domain = "x"' in (entry.path / "real.toml").read_text()
+    outside = tmp_path / "outside.toml"
+    outside.write_text(WRITTEN)
+    (entry.path / "card.toml").unlink()
+    (entry.path / "card.toml").symlink_to(outside)
+    write_card(entry, replace(entry.card, domain="y"))
+    assert outside.read_text() == WRITTEN
+    assert read_entry(entry.path).card.domain == "y"
 
 
 def test_windows_line_ends_stay(tmp_path: Path) -> None:
