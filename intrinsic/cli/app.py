@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,8 @@ import typer
 from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, RouterName
 from intrinsic.cli.card_command import card_command
 from intrinsic.cli.ending import run_command
-from intrinsic.cli.output import replace_what_cannot_be_written, tell
+from intrinsic.cli.output import replace_what_cannot_be_written
+from intrinsic.cli.plugin_log import failures_in_a_line, tell_error
 from intrinsic.cli.route_app import route_app
 
 app = typer.Typer(
@@ -142,8 +142,10 @@ def plugins(folders: PluginsDir = None, json: Json = False) -> None:
 def main() -> None:
     """Entry point of the command; an error of ours is one sentence and exit code 1."""
     replace_what_cannot_be_written()
-    _register_commands()
-    sys.exit(run_command(app))
+    with failures_in_a_line():
+        _register_commands()
+        code = run_command(app)
+    sys.exit(code)
 
 
 def _register_commands() -> None:
@@ -151,16 +153,5 @@ def _register_commands() -> None:
 
     commands = PluginManager.with_builtins()
     commands.load_entry_points()
-    logger = logging.getLogger("intrinsic.plugins")
-    logger.addFilter(_without_tracebacks)
-    try:
-        outcome = commands.call_sync("register_commands", app=app)
-    finally:
-        logger.removeFilter(_without_tracebacks)
-    for error in outcome.errors:
-        tell(f"intrinsic: {error}")
-
-
-def _without_tracebacks(record: logging.LogRecord) -> bool:
-    """Failed plugins are told in a line each, unless somebody asked for the log."""
-    return logging.getLogger().hasHandlers()
+    for error in commands.call_sync("register_commands", app=app).errors:
+        tell_error(error)

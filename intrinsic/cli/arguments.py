@@ -17,6 +17,9 @@ PluginsDir = Annotated[
 RouterName = Annotated[
     str, typer.Option("--router", help="keyword, embedding, hybrid, llm, cascade, or a plugin's.")
 ]
+WordsRouterName = Annotated[
+    str, typer.Option("--router", help="keyword, embedding, hybrid, or a plugin's.")
+]
 Texts = list[str] | None
 
 Calibrated = Annotated[

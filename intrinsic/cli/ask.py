@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from intrinsic.backends import GenerationOptions
 from intrinsic.cli.output import print_json, tell, write
+from intrinsic.cli.plugin_log import tell_error
 from intrinsic.cli.session import Session, SessionOptions, open_session
 from intrinsic.errors import ConfigError
 from intrinsic.events import MemoryEvent
@@ -68,7 +69,7 @@ async def _route(
     session.bus.set_shadow(question.shadow)
     report = await session.bus.publish(event)
     for error in report.errors:
-        tell(f"intrinsic: {error}")
+        tell_error(error)
     return session.manager.receipt(event.id), ranking
 
 

@@ -12,6 +12,7 @@ from intrinsic.cli.session import SessionOptions, calibrated, loading, open_regi
 from intrinsic.errors import ConfigError
 from intrinsic.routing.card_lines import one_line
 from intrinsic.routing.explanation import ExplainedCandidate, explain
+from intrinsic.routing.factory import ASKING_ROUTERS, make_router
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.router import RankingRouter
 from intrinsic.selection import Selection
@@ -42,17 +43,23 @@ class Routing:
 async def open_routing(options: SessionOptions, settings: RouterOptions | None = None) -> Routing:
     """Load adapters' cards and the router, showing progress on a terminal.
 
-    Raises `ConfigError` for `settings` of a router that takes none.
+    Raises `ConfigError` for `settings` of a router that takes none, and for a router that asks a
+    language model.
     """
     plugins = make_plugins(options.plugin_folders)
     for problem in plugins.problems:
         tell(f"intrinsic: {problem}")
     registry = open_registry(options)
     cards = tuple(entry.card for entry in registry.list_adapters())
-    make_router = plugins.factory("register_routers", options.router, "router")
+    make = plugins.factory("register_routers", options.router, "router")
+    if options.router in ASKING_ROUTERS and getattr(make, "func", None) is make_router:
+        raise ConfigError(
+            f"router {options.router!r} asks a language model, and none is loaded here; try it "
+            f"with 'intrinsic ask --router {options.router}', or choose another --router"
+        )
     make_embedder = plugins.factory("register_embedders", "sentence-transformers", "embedder")
     offered = {"options": settings}
-    ranked = build_router(make_router, make_embedder(None), offered, name=options.router)
+    ranked = build_router(make, make_embedder(None), offered, name=options.router)
     router = PluginRouter(ranked, plugins, top_k=options.top_k)
     with loading("loading", ("router",)) as done:
         await router.warm_up(cards)

@@ -10,7 +10,7 @@ import anyio
 import typer
 from typer.core import TyperGroup
 
-from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, RouterName
+from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, WordsRouterName
 
 TEXT = "TEXT"
 """The command that a first argument means which is the name of no other."""
@@ -40,7 +40,7 @@ def text(
     text: Annotated[str, typer.Argument(help="The text; after '--' it may be 'eval' or 'fit'.")],
     explain: Annotated[bool, typer.Option("--explain", help="Show every candidate.")] = False,
     top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
-    router: RouterName = "hybrid",
+    router: WordsRouterName = "hybrid",
     calibration: Calibrated = None,
     adapters_dir: AdaptersDir = None,
     plugins: PluginsDir = None,
@@ -67,7 +67,7 @@ def evaluate(
     unknown_as_none: Annotated[
         bool, typer.Option("--unknown-as-none", help="No adapter fits queries of unknown ones.")
     ] = False,
-    router: RouterName = "hybrid",
+    router: WordsRouterName = "hybrid",
     calibration: Calibrated = None,
     adapters_dir: AdaptersDir = None,
     plugins: PluginsDir = None,
@@ -86,7 +86,7 @@ def evaluate(
 def fit(
     file: Annotated[Path, typer.Argument(help='Lines {"text": "...", "adapter": "..." or null}.')],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("calibration.json"),
-    router: RouterName = "hybrid",
+    router: WordsRouterName = "hybrid",
     adapters_dir: AdaptersDir = None,
     plugins: PluginsDir = None,
     json: Json = False,

@@ -26,7 +26,7 @@ from intrinsic.wiring import PluginRouter, WiringOptions, make_plugins, setup_we
 class SessionOptions:
     """What to load. Without a model it is the bundled one with the bundled adapters.
 
-    Raises `ConfigError` for an empty name of a model.
+    Raises `ConfigError` for an empty name of a model, and for a calibration that is not used.
     """
 
     model: str | None = None
@@ -42,6 +42,11 @@ class SessionOptions:
             raise ConfigError(
                 "--model is empty; name a folder or a model of the hub, or leave the option out "
                 "for the bundled model"
+            )
+        if self.calibration is not None and self.router == "llm":
+            raise ConfigError(
+                "--calibration is not used by router 'llm', whose confidences are the model's; "
+                "leave it out, or choose cascade, hybrid, embedding or keyword"
             )
 
 

@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from intrinsic.card import AdapterCard
 from intrinsic.cli.output import tell
+from intrinsic.cli.plugin_log import tell_error
 from intrinsic.cli.session import SessionOptions, load_model, loading
 from intrinsic.errors import BackendError
 from intrinsic.wiring import make_plugins
@@ -51,7 +52,7 @@ async def _from_plugins(card: AdapterCard, count: int, plugins: PluginManager) -
     plugins.hook_timeout_s = PLUGIN_TIMEOUT_S
     outcome = await plugins.call_first("suggest_examples", card=card, count=count)
     for error in outcome.errors:
-        tell(f"intrinsic: {error}")
+        tell_error(error)
     answer = outcome.value
     if answer is None:
         return None

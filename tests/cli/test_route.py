@@ -122,6 +122,37 @@ def test_plugins_have_the_last_word(adapters: Path, tmp_path: Path) -> None:
     assert "a plugin decided" in outcomes["medical"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hook"),
+    [
+        (["route", "how is asthma treated", "--router", "keyword"], "select_adapters"),
+        (["adapters", "card", "medical", "--suggest", "1", "--backend", "x"], "suggest_examples"),
+    ],
+)
+def test_a_plugin_that_raises_is_one_line(
+    adapters: Path, tmp_path: Path, arguments: list[str], hook: str
+) -> None:
+    (tmp_path / "broken.py").write_text(
+        f"from intrinsic import hookimpl\n@hookimpl\ndef {hook}():\n    raise OSError('gone')\n"
+    )
+    given = [*arguments, "--adapters-dir", str(adapters), "--plugins", str(tmp_path)]
+    script = "from intrinsic.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *given], capture_output=True, text=True, check=False
+    )
+    line, *more = done.stderr.splitlines()
+    assert line == f"intrinsic: plugin 'broken', hook {hook}: raised OSError: gone"
+    assert more == ([] if hook == "select_adapters" else [more[0]])
+    assert "Traceback" not in done.stderr
+
+
+def test_help_offers_no_router_that_cannot_be_had() -> None:
+    for command in ("TEXT", "eval", "fit"):
+        shown = CliRunner().invoke(app, ["route", command, "--help"]).stdout
+        assert "hybrid" in shown
+        assert "cascade" not in shown
+
+
 def test_no_language_model_is_loaded(adapters: Path) -> None:
     script = (
         "import sys; from typer.testing import CliRunner; from intrinsic.cli.app import app;"
@@ -204,6 +235,9 @@ def test_queries_of_adapters_that_are_not_here_can_count_as_none(
     ("arguments", "words"),
     [
         (["route", "x", "--router", "magic"], "unknown router 'magic'"),
+        (["route", "x", "--router", "llm"], "try it with 'intrinsic ask --router llm'"),
+        (["route", "eval", "QUERIES", "--router", "cascade"], "'intrinsic ask --router cascade'"),
+        (["ask", "x", "--router", "llm", "--calibration", "y"], "is not used by router 'llm'"),
         (["route", "x", "--adapters-dir", "/nowhere"], "/nowhere does not exist"),
         (["route", "x", "--top-k", "0", "--router", "keyword"], "top_k is 0"),
         (["route", "eval", "/nowhere.jsonl"], "/nowhere.jsonl cannot be read"),
