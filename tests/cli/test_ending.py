@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from intrinsic import hookimpl
-from intrinsic.cli import main
+from intrinsic.cli import ending, main
 from intrinsic.cli.app import app
 from intrinsic.cli.ending import run_command
 from intrinsic.cli.output import OurConsole, OutputClosedError, print_table, write
@@ -158,6 +158,7 @@ def test_leaving_a_streamed_answer_stops_the_model(
 
     monkeypatch.setattr(Row, "end", noted)
     monkeypatch.setattr(ask, "write", closed)
+    monkeypatch.setattr(ending, "discard_output", lambda: None)  # it would take pytest's own
     asked = ["ask", "hi", "--model", str(tmp_path), "--router", "keyword", "--max-tokens", "40"]
     monkeypatch.setattr(sys, "argv", ["intrinsic", *asked])
     with pytest.raises(SystemExit) as left:
