@@ -10,15 +10,8 @@ from intrinsic.errors import ConfigError
 _MAX_VERSION = 64
 
 
-class _Hashed:
-    """A place to keep a hash that is no field of the data."""
-
-    __slots__ = ("_hash",)
-    _hash: int
-
-
 @dataclass(frozen=True, slots=True)
-class AdapterCard(_Hashed):
+class AdapterCard:
     """Name, domain and example queries of one adapter, and the rules of choosing it.
 
     `examples` are queries that this adapter should answer, zero to hundreds; `negatives` such as
@@ -85,11 +78,7 @@ class AdapterCard(_Hashed):
 
     def __hash__(self) -> int:
         """Of name and version alone, which seldom are the same and are quickly hashed."""
-        try:
-            return self._hash
-        except AttributeError:
-            object.__setattr__(self, "_hash", hash((self.name, self.version)))
-            return self._hash
+        return hash((self.name, self.version))
 
     @property
     def key(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from intrinsic.manager.lease import Heard, Lease
 from intrinsic.manager.loader import AdapterLoader
 from intrinsic.manager.modes import ModePolicy
 from intrinsic.manager.options import ManagerOptions
+from intrinsic.manager.receipts import Receipts
 from intrinsic.manager.request import What, weights_of
 from intrinsic.manager.routed import hold_what_fits, load_what_loads
 from intrinsic.manager.scaling import ScalingRegister, ScalingReport
@@ -69,7 +69,7 @@ class AdapterManager:
         self._policy = ModePolicy(self.options.mode, backend, self._fusion)
         self._scaling = ScalingRegister()
         self._active: dict[str, float] = {}
-        self._receipts: OrderedDict[str, Receipt] = OrderedDict()
+        self._receipts = Receipts(self.options.max_receipts)
         self._warned = False
         self.bypassed = False
         """While true, a lease that asks for nothing is on the base, not on the active mixture."""
@@ -109,7 +109,7 @@ class AdapterManager:
             load_ms=load_ms,
             switch_ms=(time.perf_counter() - start) * 1e3,
         )
-        self._remember(receipt)
+        self._receipts.add(receipt)
         return receipt
 
     def receipt(self, request_id: str) -> Receipt | None:
@@ -261,7 +261,7 @@ class AdapterManager:
 
     def _weights(self, what: Asked) -> dict[str, float]:
         if isinstance(what, MemoryEvent):
-            what = self._receipt_of(what)
+            what = self._receipts.of(what)
         if what is not None:
             return weights_of(what, self.registry)
         return {} if self.bypassed else dict(self._active)
@@ -279,19 +279,9 @@ class AdapterManager:
                 return key
         return self._key(name)
 
-    def _receipt_of(self, event: MemoryEvent) -> Receipt | None:
-        receipt = self.receipt(event.context.request_id or event.id)
-        return receipt if receipt is not None and receipt.event_id in ("", event.id) else None
-
-    def _remember(self, receipt: Receipt) -> None:
-        self._receipts[receipt.request_id] = receipt
-        self._receipts.move_to_end(receipt.request_id)
-        while len(self._receipts) > self.options.max_receipts:
-            self._receipts.popitem(last=False)
-
     def _heard(self, what: Asked, mixture: Mixture) -> Heard:
         if isinstance(what, MemoryEvent):
-            what = self._receipt_of(what)
+            what = self._receipts.of(what)
         receipt = what if isinstance(what, Receipt) else Receipt(request_id="")
 
         async def heard(tokens: int, generate_ms: float) -> None:

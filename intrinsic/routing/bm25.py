@@ -57,11 +57,7 @@ class Bm25Index:
     lengths: Floats = field(default_factory=lambda: np.zeros(0))  # (slots,), 0 where free
     _terms: dict[str, _Term] = field(default_factory=dict, repr=False, compare=False)
 
-    def updated(self, documents: Documents) -> Bm25Index:
-        """Return an index of exactly `documents`; what is in this one already costs nothing."""
-        return self.of(dict.fromkeys(documents), documents.__getitem__)
-
-    def of(self, keys: Mapping[Any, object], read: Callable[[Any], Counts]) -> Bm25Index:
+    def updated(self, keys: Mapping[Any, object], read: Callable[[Any], Counts]) -> Bm25Index:
         """Return an index of exactly the documents `keys`; `read` gives those not in this one."""
         gone = self.slots.keys() - keys.keys()
         new = [key for key in keys if key not in self.slots]

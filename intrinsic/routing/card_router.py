@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -111,7 +111,7 @@ class CardRouter(ABC):
         view = await self._view(tuple(candidates))
         if not question.parts or not view.candidates:
             return None
-        return await self._ranking(question, view)
+        return await self._ranking(question, view, frozenset())
 
     def answered(
         self,
@@ -137,8 +137,11 @@ class CardRouter(ABC):
         await self._view(tuple(candidates))
 
     @abstractmethod
-    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
-        """Rank the rows of a view that has some, for a question that has something to read."""
+    async def _ranking(self, question: Question, view: CandidateView, out: Set[int]) -> Ranking:
+        """Rank the rows of a view that has some, for a question that has something to read.
+
+        Rows that are `out` cannot be chosen; a router need not look at them.
+        """
 
     async def _view(self, candidates: tuple[AdapterCard, ...]) -> CandidateView:
         known = self.index.known(candidates)
@@ -169,7 +172,7 @@ class CardRouter(ABC):
         if rules.has_phrases:
             texts = [text for text, _ in question.parts]
             hits = await off_loop_if_long(question.text, lambda: rules.match(texts))
-        ranking = await self._ranking(question, view)
+        ranking = await self._ranking(question, view, excluded | hits.never.keys())
         session_id = context.session_id
         last = None if session_id is None else self.sessions.last(session_id, question.parts[0][0])
         return Choice(ranking, rules, hits, self.options, excluded, last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +42,24 @@ class CardVectors:
         else:  # the sentence counts as much as its two halves together
             weights[0] = CARD_COUNTS_AS / 2
             weights[1:n_own] = CARD_COUNTS_AS / 2 / (n_own - 1)
+        negative = np.ascontiguousarray(vectors[len(positive) :])
+        return cls._around(positive, negative, weights, n_own)
+
+    def with_examples(self, shown: Sequence[int]) -> CardVectors:
+        """Return those of the same card with some of its examples alone."""
+        at = [*range(self.n_own), *(self.n_own + n for n in shown)]
+        return self._around(self.positive[at], self.negative, self.weights[at], self.n_own)
+
+    @classmethod
+    def _around(
+        cls,
+        positive: Vectors,
+        negative: Vectors,
+        weights: npt.NDArray[np.float32],
+        n_own: int,
+    ) -> CardVectors:
         centroid: Vector = units(weights @ positive)
         tightness = float((positive @ centroid).mean())
-        negative = np.ascontiguousarray(vectors[len(positive) :])
         return cls(positive, negative, weights, n_own, centroid, tightness)
 
 

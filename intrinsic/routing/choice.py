@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from intrinsic.card import AdapterCard
 from intrinsic.routing.decision import Ranking
+from intrinsic.routing.evidence import SHORTLIST
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.rules import CardRules, Hits
 from intrinsic.routing.stickiness import Last
 from intrinsic.selection import Selection
 
-NEAR = 16
+NEAR = SHORTLIST
 """Who answered last in a session is looked for among this many of the best."""
 
 MOST_TRIED = 64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from intrinsic.card import AdapterCard
 from intrinsic.routing.calibration import Calibration
@@ -44,7 +44,7 @@ class EmbeddingRouter(CardRouter):
         """Load the encoder and embed the cards of `candidates`; raises `EncoderError`."""
         await self.meaning.prepare(await self._view(tuple(candidates)))
 
-    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
+    async def _ranking(self, question: Question, view: CandidateView, out: Set[int]) -> Ranking:
         dense, vector = await self.meaning.embed(question, view)
         calibration = self.options.calibration
         return await rank_by_meaning(

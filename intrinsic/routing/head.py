@@ -6,12 +6,18 @@ Where there are examples enough, logistic regression goes on from there.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from intrinsic.routing.router import Vectors
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 MOST_ROWS = 1000
 """Of more adapters than this no regression is fitted: its time grows with their square."""
@@ -21,6 +27,11 @@ _FEW = 50.0
 _PRIOR = 10.0
 _LOSS = 100.0
 _ITERATIONS = 60
+
+_ONE_FIT = threading.Lock()
+"""numpy and scipy bring a BLAS each, whose threads wait for work by spinning: in turns on the same
+cores they made a fit ten times slower. One thread each leaves a core to the requests as well. The
+limit is the process's, so one fit at a time sets it and takes it back."""
 
 Floats = npt.NDArray[np.float64]
 Owners = npt.NDArray[np.intp]
@@ -114,9 +125,18 @@ def fit(texts: Texts, centroids: Vectors) -> Head:
         return value, gradient.astype(np.float64).ravel()
 
     start = np.hstack([prior, np.zeros((n, 1), np.float32)]).astype(np.float64).ravel()
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+    with _ONE_FIT, _blas().limit(limits=1, user_api="blas"):
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
     solved = found.x.reshape(n, d + 1).astype(np.float32)
     return Head(np.ascontiguousarray(solved[:, :d]), solved[:, d].copy())
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The process's BLAS libraries; to be asked once scipy's is loaded. Looking takes 10 ms."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def extended(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from intrinsic.card import AdapterCard
 from intrinsic.errors import EncoderError
@@ -56,7 +56,7 @@ class HybridRouter(CardRouter):
         else:
             self._note("")
 
-    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
+    async def _ranking(self, question: Question, view: CandidateView, out: Set[int]) -> Ranking:
         if self.meaning is None:
             why = "there is no encoder"
         else:

@@ -132,8 +132,8 @@ class CardIndex:
         keys = dict.fromkeys(candidates)
         phrases = None
         if len(keys) <= MOST_WORDED:
-            phrases = (latest.phrases or Bm25Index()).of(keys, _phrase_counts)
-        made = CandidateView(candidates, latest.bm25.of(keys, _counts), phrases)
+            phrases = (latest.phrases or Bm25Index()).updated(keys, _phrase_counts)
+        made = CandidateView(candidates, latest.bm25.updated(keys, _counts), phrases)
         with self._lock:
             self._made += 1
             self._views[self._made] = made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from intrinsic.routing.calibration import Calibration
 from intrinsic.routing.card_router import CardRouter, off_loop_if_large
 from intrinsic.routing.decision import Ranking
@@ -17,7 +19,7 @@ class KeywordRouter(CardRouter):
 
     name = "keyword"
 
-    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
+    async def _ranking(self, question: Question, view: CandidateView, out: Set[int]) -> Ranking:
         return await rank_by_words(question, view, calibration=self.options.calibration)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,7 +21,6 @@ from intrinsic.routing.llm_options import LLMOptions
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.question import Question
 from intrinsic.routing.recent import Recent
-from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
 
 _log = logging.getLogger(__name__)
 
@@ -53,30 +52,6 @@ class LLMRouter(CardRouter):
             self.llm.cached_answers
         )
 
-    async def route(
-        self,
-        query: str,
-        *,
-        candidates: Sequence[AdapterCard],
-        top_k: int = 1,
-        context: RouteContext = NO_CONTEXT,
-    ) -> list[Selection]:
-        """Return at most `top_k` selections, best first; empty means that none fits."""
-        left = _allowed(candidates, context)
-        return await super().route(query, candidates=left, top_k=top_k, context=context)
-
-    async def rank(
-        self,
-        query: str,
-        *,
-        candidates: Sequence[AdapterCard],
-        context: RouteContext = NO_CONTEXT,
-        first: int | None = None,
-    ) -> list[Selection]:
-        """Return every candidate with its confidence and reason, best first; weights are 0."""
-        left = _allowed(candidates, context)
-        return await super().rank(query, candidates=left, context=context, first=first)
-
     async def warm_up(self, candidates: Sequence[AdapterCard] = ()) -> None:
         """Do now what the first request with `candidates` would wait for; a failure is logged."""
         view = await self._view(tuple(candidates))
@@ -88,14 +63,13 @@ class LLMRouter(CardRouter):
             except RoutingError as error:
                 _log.warning("the model could not be asked ahead: %s", error)
 
-    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
+    async def _ranking(self, question: Question, view: CandidateView, out: Set[int]) -> Ranking:
         count = self.llm.max_candidates
         if len(view.cards) <= count:
             near = await rank_by_words(question, view)
         else:
-            near = await self.shortlist._ranking(question, view)
-        never = self._rules_of(view).match([text for text, _ in question.parts]).never
-        rows = sorted(near.without(never.keys()).evidence.leading(count).tolist())
+            near = await self.shortlist._ranking(question, view, out)
+        rows = sorted(near.without(out).evidence.leading(count).tolist())
         judgement = await self._judged(question.text, _candidates(view, rows))
         said = zip(judgement.confidences, judgement.reasons, strict=True)
         return JudgedRanking.of(near, dict(zip(rows, said, strict=True)))
@@ -156,8 +130,3 @@ class JudgedRanking(Ranking):
 
 def _candidates(view: CandidateView, rows: Sequence[int]) -> tuple[Candidate, ...]:
     return tuple(Candidate(view.labels[row], view.cards[row]) for row in rows)
-
-
-def _allowed(cards: Sequence[AdapterCard], context: RouteContext) -> list[AdapterCard]:
-    """Those that the context does not exclude: the others are no rivals either."""
-    return [card for card in cards if not {card.name, card.key} & context.exclude]

@@ -42,16 +42,14 @@ class MeaningIndex:
     async def embed(self, question: Question, view: CandidateView) -> tuple[DenseView, Vector]:
         """Return the vectors of `view` and of `question`; raise `EncoderError` at the deadline."""
 
-        dense = self._known(view)
-
-        async def ask() -> tuple[Missing | None, Vectors]:
-            missing = None if dense is not None else await self._missing(view)
+        async def ask() -> tuple[DenseView | Missing, Vectors]:
+            found = self._known(view) or await self._missing(view)
             texts = [text for text, _ in question.parts]
-            return missing, await self._guard.embed_queries(texts)
+            return found, await self._guard.embed_queries(texts)
 
-        missing, vectors = await self._guard.bounded(ask)
+        found, vectors = await self._guard.bounded(ask)
         vector = _mean(vectors, [weight for _, weight in question.parts])
-        return dense or await self._dense(view, missing), vector
+        return await self._dense(view, found), vector
 
     async def prepare(self, view: CandidateView) -> None:
         """Embed the cards of `view` and wait for their head, however long that takes.
@@ -63,10 +61,10 @@ class MeaningIndex:
             await self._guard.embed_query("warm up")
             return await self._missing(view) if view.candidates else None
 
-        missing = await self._guard.bounded(ask, patient=True)
-        if missing is None:
+        found = await self._guard.bounded(ask, patient=True)
+        if found is None:
             return
-        dense = await self._dense(view, missing)
+        dense = await self._dense(view, found)
         while dense.unfit:
             self._refit.queue(view, dense)
             await self._refit.settled()
@@ -84,10 +82,11 @@ class MeaningIndex:
         vectors = await self._guard.embed_cards(texts) if texts else np.zeros((0, 0), np.float32)
         return Missing(known, cards, vectors)
 
-    async def _dense(self, view: CandidateView, missing: Missing | None) -> DenseView:
+    async def _dense(self, view: CandidateView, found: DenseView | Missing) -> DenseView:
         """The vectors of a view, made by the first who asks; the others wait for it."""
-        assert missing is not None
-        return await anyio.to_thread.run_sync(self._made, view, missing)
+        if isinstance(found, DenseView):
+            return found
+        return await anyio.to_thread.run_sync(self._made, view, found)
 
     def _made(self, view: CandidateView, missing: Missing) -> DenseView:
         with self._making:

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from intrinsic.routing.blend import Blend, usual
-from intrinsic.routing.card_vectors import CardVectors
 from intrinsic.routing.dense import DenseView
 from intrinsic.routing.evidence import Evidence
-from intrinsic.routing.head import Head, fit, units
+from intrinsic.routing.head import Head, fit
 from intrinsic.routing.index import CandidateView, CardIndex
 from intrinsic.routing.text import stems
 
@@ -57,7 +56,7 @@ def _asked(view: CandidateView, dense: DenseView, half: int, grid: list[Blend]) 
         hidden = [n for n in range(len(card.examples)) if several and n % 2 == half]
         half_card = replace(card, examples=tuple(card.examples[n] for n in shown), version=str(row))
         cards.append(half_card)  # a version of its own: half of two cards may be the same
-        kept.append(_part(vectors, shown))
+        kept.append(vectors.with_examples(shown))
         asked += [(row, card.examples[n], vectors.positive[vectors.n_own + n]) for n in hidden]
     part_view = CardIndex().view(tuple(cards))
     part = DenseView(part_view, kept)
@@ -80,13 +79,3 @@ def _asked(view: CandidateView, dense: DenseView, half: int, grid: list[Blend]) 
         )
         rows.append(listed[scores.argmax(1)] == row)
     return np.array(rows)
-
-
-def _part(vectors: CardVectors, shown: list[int]) -> CardVectors:
-    at = [*range(vectors.n_own), *(vectors.n_own + n for n in shown)]
-    positive, weights = vectors.positive[at], vectors.weights[at]
-    centroid = units(weights @ positive)
-    tightness = float((positive @ centroid).mean())
-    return replace(
-        vectors, positive=positive, weights=weights, centroid=centroid, tightness=tightness
-    )

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import anyio
 import numpy as np
-import numpy.typing as npt
 
 from intrinsic.routing.card_vectors import texts_of
 from intrinsic.routing.dense import Floats
@@ -25,7 +24,7 @@ from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
 from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES
 from intrinsic.routing.gate import Gate, expanded, load_gate
 from intrinsic.routing.model_loading import BUNDLED_MODEL, BUNDLED_SHA256
-from intrinsic.routing.scaling_odds import LIMIT
+from intrinsic.routing.scaling_odds import LIMIT, logistic
 from intrinsic.training.gate_corpus import Corpus, all_texts, read_corpus
 from intrinsic.training.gate_figures import Judged, Vectors, figures, judge, report
 from intrinsic.training.simulated import bundled_registry, simulate, whole_registry
@@ -103,7 +102,7 @@ def fit(judged: Judged, names: Sequence[str], *, ridge: float = 10.0) -> Gate:
     x = np.column_stack([(terms - mean) / spread, np.ones(len(terms))])
     penalty = np.append(np.full(terms.shape[1], ridge), 0.0)
     weights = _weights(judged, np.full(len(terms), MISFITS))
-    w = _logistic(x, judged.right, weights, penalty)
+    w = logistic(x, judged.right, weights, penalty)
     coefficients = w[:-1] / spread
     intercept = float(w[-1] - coefficients @ mean)
     return Gate(tuple(names), coefficients, intercept, low, high)
@@ -130,24 +129,10 @@ def tempered(gate: Gate, judged: Judged) -> Gate:
     odds = np.clip(gate.log_odds(judged.features), -LIMIT, LIMIT)
     x = np.column_stack([odds, size, np.ones(len(odds))])
     weights = _weights(judged, none_fits(np.exp(size)))
-    slope, by_size, shift = _logistic(x, judged.right, weights, np.full(3, 1e-6))
+    slope, by_size, shift = logistic(x, judged.right, weights, np.full(3, 1e-6))
     coefficients = gate.coefficients * slope
     coefficients[at] += by_size
     return replace(gate, coefficients=coefficients, intercept=gate.intercept * slope + shift)
-
-
-def _logistic(x: Floats, right: npt.NDArray[np.bool_], weights: Floats, penalty: Floats) -> Floats:
-    """Fit a weighted logistic model to columns by Newton's method, with a ridge for each."""
-    w = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = 1.0 / (1.0 + np.exp(-x @ w))
-        gradient = x.T @ (weights * (p - right)) + penalty * w
-        hessian = (x * (weights * p * (1.0 - p))[:, None]).T @ x + np.diag(penalty)
-        step = np.linalg.solve(hessian, gradient)
-        w -= step
-        if np.abs(step).max() < 1e-8:
-            break
-    return w
 
 
 def _weights(judged: Judged, misfits: Floats) -> Floats:

@@ -19,6 +19,7 @@ from intrinsic.cli.suggest import fresh, prompt_for
 from intrinsic.registry import AdapterEntry, AdapterRegistry
 from intrinsic.registry.card_file import write_card
 from intrinsic.registry.entry import read_entry
+from tests.cli.running import printed, refuses, run
 from tests.tiny import write_files
 
 TOML = """\
@@ -43,15 +44,11 @@ def adapters(tmp_path: Path) -> Path:
 
 
 def card(adapters: Path, *arguments: object) -> Result:
-    given = ["adapters", "card", *arguments, "--adapters-dir", adapters]
-    return CliRunner().invoke(app, [str(argument) for argument in given])
+    return run("adapters", "card", *arguments, "--adapters-dir", adapters)
 
 
 def edited(adapters: Path, *arguments: object) -> dict[str, Any]:
-    result = card(adapters, *arguments, "--json")
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
+    return printed("adapters", "card", *arguments, "--adapters-dir", adapters)
 
 
 def on_disk(adapters: Path, name: str = "medical") -> AdapterCard:
@@ -283,13 +280,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     words: str,
 ) -> None:
     given = ["adapters", "card", *arguments, "--domain", "x", "--adapters-dir", str(adapters)]
-    monkeypatch.setattr(sys, "argv", ["intrinsic", *given])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 1
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("intrinsic: ")
-    assert words in last
+    refuses(monkeypatch, capsys, given, words)
     assert (adapters / "medical" / "card.toml").read_text() == TOML
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from intrinsic.cli import main
 from intrinsic.cli.app import app
+from tests.cli.running import refuses
 from tests.tiny import llama, tokenizer, write_adapter
 
 MEDICAL = {
@@ -185,13 +184,7 @@ def test_bad_input_is_one_sentence_and_exit_code_1(
     words: str,
 ) -> None:
     given = [str(model) if argument == "MODEL" else argument for argument in arguments]
-    monkeypatch.setattr(sys, "argv", ["intrinsic", *given])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 1
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("intrinsic: ")
-    assert words in last
+    refuses(monkeypatch, capsys, given, words)
 
 
 def test_help_names_every_command() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from intrinsic.cli import main
 from intrinsic.cli.app import app
 from intrinsic.lora import delta, read_checkpoint
 from intrinsic.registry import AdapterRegistry
+from tests.cli.running import printed, run
 from tests.tiny import llama, write_adapter
 
 CARD = {"domain": "law", "description": "Drafts clauses.", "keywords": ["clause"]}
@@ -33,15 +33,11 @@ def adapters(tmp_path: Path) -> Path:
 
 
 def merge(adapters: Path, *arguments: object) -> Result:
-    given = ["adapters", "merge", *arguments, "--adapters-dir", adapters]
-    return CliRunner().invoke(app, [str(argument) for argument in given])
+    return run("adapters", "merge", *arguments, "--adapters-dir", adapters)
 
 
 def merged(adapters: Path, *arguments: object) -> dict[str, Any]:
-    result = merge(adapters, *arguments, "--json")
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
+    return printed("adapters", "merge", *arguments, "--adapters-dir", adapters)
 
 
 def test_a_mixture_is_saved_and_what_was_lost_is_said(adapters: Path) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from intrinsic.cli import main
 from intrinsic.cli.app import app
 from intrinsic.cli.route_app import route_app
+from tests.cli.running import refuses
 from tests.routing.fakes import CARDS
 from tests.tiny import write_files
 
@@ -256,13 +257,7 @@ def test_bad_input_is_one_sentence_and_exit_code_1(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = [str(queries) if argument == "QUERIES" else argument for argument in arguments]
-    monkeypatch.setattr(sys, "argv", ["intrinsic", *given])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 1
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("intrinsic: ")
-    assert words in last
+    refuses(monkeypatch, capsys, given, words)
 
 
 def fit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -58,7 +58,7 @@ class GivenRouter(CardRouter):
         self.given = given
         self.looked_at: list[int | None] = []
 
-    async def _ranking(self, question: Question, view: CandidateView) -> Ranking:
+    async def _ranking(self, question: Question, view: CandidateView, out: Set[int]) -> Ranking:
         return GivenRanking(question, view, self)
 
 

@@ -15,6 +15,10 @@ counts = st.dictionaries(st.sampled_from(TERMS), st.integers(1, 5).map(float), m
 documents = st.dictionaries(st.integers(0, 9), counts, max_size=8)
 
 
+def of(index: Bm25Index, documents: Documents) -> Bm25Index:
+    return index.updated(dict.fromkeys(documents), documents.__getitem__)
+
+
 def slow_score(documents: Documents, key: object, query: list[str]) -> float:
     lengths = {k: sum(c.values()) for k, c in documents.items()}
     mean = sum(lengths.values()) / len(lengths) or 1.0
@@ -29,7 +33,7 @@ def slow_score(documents: Documents, key: object, query: list[str]) -> float:
 
 @given(documents, st.lists(st.sampled_from(TERMS + "z"), max_size=6))
 def test_scores_are_the_formulas(documents: Documents, query: list[str]) -> None:
-    index = Bm25Index().updated(documents)
+    index = of(Bm25Index(), documents)
     found = index.weigh(query)
     for key, slot in index.slots.items():
         assert math.isclose(found.scores[slot], slow_score(documents, key, query), abs_tol=1e-9)
@@ -42,7 +46,7 @@ def test_an_updated_index_equals_a_new_one(steps: list[Documents], query: list[s
     for number, step in enumerate(steps):
         step = {(key, tuple(sorted(c.items()))): c for key, c in step.items()}
         before = index.weigh(query)
-        updated, fresh = index.updated(step), Bm25Index().updated(step)
+        updated, fresh = of(index, step), of(Bm25Index(), step)
         for mine, theirs in zip(updated.weigh(query), fresh.weigh(query), strict=True):
             for key in step:
                 assert math.isclose(
@@ -56,13 +60,13 @@ def test_an_updated_index_equals_a_new_one(steps: list[Documents], query: list[s
 
 
 def test_what_is_gone_leaves_nothing() -> None:
-    index = Bm25Index().updated({"a": {"x": 1.0}, "b": {"x": 1.0, "y": 2.0}}).updated({})
+    index = of(of(Bm25Index(), {"a": {"x": 1.0}, "b": {"x": 1.0, "y": 2.0}}), {})
     assert not index.postings
     assert not index.slots
     assert len(index.weigh(["x"]).scores) == 0
 
 
 def test_a_word_in_fewer_cards_counts_more() -> None:
-    index = Bm25Index().updated({0: {"rare": 1.0, "all": 1.0}, 1: {"all": 1.0, "some": 1.0}})
+    index = of(Bm25Index(), {0: {"rare": 1.0, "all": 1.0}, 1: {"all": 1.0, "some": 1.0}})
     assert index.weigh(["rare"]).scores[index.slots[0]] > index.weigh(["all"]).scores.max()
     assert index.weigh(["rare", "rare"]).scores[0] == index.weigh(["rare"]).scores[0]

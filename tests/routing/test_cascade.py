@@ -21,14 +21,15 @@ from intrinsic.routing import (
     RankingRouter,
     make_router,
 )
-from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
+from intrinsic.selection import RouteContext, Selection
 from tests.bus.backends import both_backends
 from tests.routing.fakes import CARDS, BagEmbedder, Clock
+from tests.routing.scripted import ScriptedRouter
 
 CANDIDATES = CARDS[:2]
 
 
-class Says:
+class Says(ScriptedRouter):
     """Gives one adapter a confidence; a `fault` is raised, or "hang". Counts what it is asked."""
 
     def __init__(self, adapter: str, confidence: float, fault: Exception | str = "") -> None:
@@ -37,24 +38,7 @@ class Says:
         self.asked = 0
         self.warm = 0
 
-    async def route(
-        self,
-        query: str,
-        *,
-        candidates: Sequence[AdapterCard],
-        top_k: int = 1,
-        context: RouteContext = NO_CONTEXT,
-    ) -> list[Selection]:
-        found = await self.rank(query, candidates=candidates, context=context)
-        return [one for one in found if one.confidence >= 0.5]
-
-    async def rank(
-        self,
-        query: str,
-        *,
-        candidates: Sequence[AdapterCard],
-        context: RouteContext = NO_CONTEXT,
-    ) -> list[Selection]:
+    async def ranked(self, candidates: Sequence[AdapterCard]) -> list[Selection]:
         self.asked += 1
         await anyio.lowlevel.checkpoint()
         if isinstance(self.fault, Exception):

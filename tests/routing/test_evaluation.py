@@ -24,9 +24,10 @@ from intrinsic.routing.evaluation import (
 )
 from intrinsic.routing.labelled import Labelled, read_labelled
 from intrinsic.routing.trial import ask_all, evaluate
-from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
+from intrinsic.selection import Selection
 from tests.bus.backends import both_backends
 from tests.routing.fakes import CARDS, BagEmbedder, FaultyEmbedder
+from tests.routing.scripted import ScriptedRouter
 
 QUERIES = [
     *(Labelled(f"please: {text}", card.name) for card in CARDS for text in card.examples),
@@ -186,24 +187,8 @@ async def test_what_a_router_raises_gets_out_as_it_is() -> None:
 
 @both_backends
 async def test_any_ranking_router_can_be_tried() -> None:
-    class Constant:
-        async def route(
-            self,
-            query: str,
-            *,
-            candidates: Sequence[AdapterCard],
-            top_k: int = 1,
-            context: RouteContext = NO_CONTEXT,
-        ) -> list[Selection]:
-            return []
-
-        async def rank(
-            self,
-            query: str,
-            *,
-            candidates: Sequence[AdapterCard],
-            context: RouteContext = NO_CONTEXT,
-        ) -> list[Selection]:
+    class Constant(ScriptedRouter):
+        async def ranked(self, candidates: Sequence[AdapterCard]) -> list[Selection]:
             return [Selection(card.name, 0.4) for card in candidates]
 
     report = await evaluate(Constant(), QUERIES, CARDS)

@@ -11,9 +11,10 @@ from intrinsic.card import AdapterCard
 from intrinsic.errors import ConfigError
 from intrinsic.routing import EmbeddingRouter, HybridRouter, KeywordRouter, RouterOptions
 from intrinsic.routing.explanation import ExplainedCandidate, explain
-from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
+from intrinsic.selection import Selection
 from tests.bus.backends import both_backends
 from tests.routing.fakes import CARDS, BagEmbedder
+from tests.routing.scripted import ScriptedRouter
 
 TEXT = "what are the symptoms of diabetes in children"
 
@@ -86,24 +87,11 @@ async def test_versions_of_a_name_are_told_apart() -> None:
 
 @both_backends
 async def test_any_router_can_be_explained_and_others_can_decide() -> None:
-    class Plain:
-        async def route(
-            self,
-            query: str,
-            *,
-            candidates: Sequence[AdapterCard],
-            top_k: int = 1,
-            context: RouteContext = NO_CONTEXT,
-        ) -> list[Selection]:
+    class Plain(ScriptedRouter):
+        async def chosen(self, candidates: Sequence[AdapterCard]) -> list[Selection]:
             return [Selection("legal", 0.9), Selection("unheard-of", 0.9)]
 
-        async def rank(
-            self,
-            query: str,
-            *,
-            candidates: Sequence[AdapterCard],
-            context: RouteContext = NO_CONTEXT,
-        ) -> list[Selection]:
+        async def ranked(self, candidates: Sequence[AdapterCard]) -> list[Selection]:
             return [Selection(card.name, 0.7, 0.0, "because") for card in candidates]
 
     found = await explain(Plain(), TEXT, candidates=CARDS, top_k=3)

@@ -19,38 +19,26 @@ from intrinsic.manager import ManagerOptions
 from intrinsic.plugins import PluginManager
 from intrinsic.receipt import Receipt
 from intrinsic.routing import KeywordRouter, RouterOptions
-from intrinsic.selection import NO_CONTEXT, RouteContext, Selection
+from intrinsic.selection import Selection
 from intrinsic.wiring import WeightInterface, WiringOptions, setup_weight_interface
 from tests.bus.backends import both_backends
 from tests.manager.fakes import FakeBackend, TieredBackend, registry_of
+from tests.routing.scripted import ScriptedRouter
 
 
-class InOrder:
+class InOrder(ScriptedRouter):
     """Chooses the first candidate and ranks the others as they come, the last without a chance."""
 
     def __init__(self) -> None:
         self.fail = False
         self.gate: anyio.Event | None = None
-        self.ranked = 0
+        self.asked = 0
 
-    async def route(
-        self,
-        query: str,
-        *,
-        candidates: Sequence[AdapterCard],
-        top_k: int = 1,
-        context: RouteContext = NO_CONTEXT,
-    ) -> list[Selection]:
+    async def chosen(self, candidates: Sequence[AdapterCard]) -> list[Selection]:
         return [Selection(candidates[0].name, 0.9)]
 
-    async def rank(
-        self,
-        query: str,
-        *,
-        candidates: Sequence[AdapterCard],
-        context: RouteContext = NO_CONTEXT,
-    ) -> list[Selection]:
-        self.ranked += 1
+    async def ranked(self, candidates: Sequence[AdapterCard]) -> list[Selection]:
+        self.asked += 1
         if self.gate is not None:
             await self.gate.wait()
         if self.fail:
@@ -150,7 +138,7 @@ async def test_shadow_mode_and_an_unable_backend_prefetch_nothing(tmp_path: Path
         wire(tmp_path / "unable", bus, router, backend=FakeBackend())
         await publish(bus)
         await anyio.wait_all_tasks_blocked()
-    assert router.ranked == 0
+    assert router.asked == 0
 
 
 @both_backends
@@ -165,7 +153,7 @@ async def test_a_router_that_plugins_stand_in_for_is_not_asked(tmp_path: Path) -
         wire(tmp_path, bus, router, Decides())
         await publish(bus)
         await anyio.wait_all_tasks_blocked()
-    assert router.ranked == 0
+    assert router.asked == 0
 
 
 @both_backends
@@ -187,7 +175,7 @@ async def test_failures_are_logged_once_and_reach_no_request(
         router.fail = False
         await publish(bus)
         await anyio.wait_all_tasks_blocked()
-        assert router.ranked == 5
+        assert router.asked == 5
         assert not bus.dead_letters
 
 
@@ -200,11 +188,11 @@ async def test_what_waits_is_bounded_and_ends_with_the_bus(tmp_path: Path) -> No
         for _ in range(30):
             await publish(bus)
         await anyio.wait_all_tasks_blocked()
-        assert router.ranked == 1
+        assert router.asked == 1
     assert prefetched(backend) == []
     router.gate.set()
     await anyio.wait_all_tasks_blocked()
-    assert router.ranked == 1
+    assert router.asked == 1
 
 
 @both_backends
@@ -217,7 +205,7 @@ async def test_a_backlog_is_worked_off_as_far_as_it_was_kept(tmp_path: Path) -> 
             await publish(bus)
         router.gate.set()
         await anyio.wait_all_tasks_blocked()
-        assert 1 < router.ranked <= 10
+        assert 1 < router.asked <= 10
 
 
 @both_backends
