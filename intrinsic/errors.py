@@ -23,6 +23,7 @@ IntrinsicError
 │   └── EncoderError              the text encoder is missing, unsound or failed
 ├── BackendError
 │   └── CapabilityError           the backend cannot do what was asked
+├── RegistryError                 the registry's database cannot do what was asked
 └── ConfigError                   a setting is not valid
 """
 
@@ -54,6 +55,7 @@ __all__ = [
     "MixtureError",
     "PluginError",
     "PluginLoadError",
+    "RegistryError",
     "RoutingError",
     "UnsupportedAdapterError",
 ]
@@ -161,6 +163,10 @@ class BackendError(IntrinsicError):
 
 class CapabilityError(BackendError):
     """Raised when a backend is asked for something that it does not support."""
+
+
+class RegistryError(IntrinsicError):
+    """Raised when the registry's database cannot do what was asked."""
 
 
 class ConfigError(IntrinsicError, ValueError):
