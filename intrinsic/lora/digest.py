@@ -10,9 +10,13 @@ from intrinsic.lora.safetensors_bytes import Bytes
 
 
 class Digest:
-    """The digest of some bytes, which are let go of once it is known. Thread-safe."""
+    """The digest of some bytes, which are let go of once it is known. Thread-safe.
+
+    `size` is how many bytes they are.
+    """
 
     def __init__(self, parts: Sequence[bytes | Bytes]) -> None:
+        self.size = sum(len(part) for part in parts)
         self._parts: Sequence[bytes | Bytes] = parts
         self._lock = threading.Lock()
         self._hex = ""
