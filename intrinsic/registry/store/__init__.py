@@ -1,0 +1,1 @@
+"""The database behind the registry: every version, its history, its use and what people say."""

@@ -1,0 +1,52 @@
+"""A version added once, whoever tries; the next free number where it is taken."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from intrinsic.errors import AdapterExistsError
+from intrinsic.registry.store.changes import note
+from intrinsic.registry.store.lookup import when
+from intrinsic.registry.store.numbering import next_free
+from intrinsic.registry.store.records import VersionRecord, values_of
+from intrinsic.registry.store.schema import VERSIONS
+
+
+def add_version(connection: Connection, record: VersionRecord) -> None:
+    """Add a version in a transaction; raise as `Versions.add` does, with nothing changed."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(VERSIONS).values(values_of(record))
+    added = connection.execute(
+        statement.on_conflict_do_nothing(index_elements=["name", "version"]),
+        execution_options={"preserve_rowcount": True},
+    )
+    if added.rowcount != 1:
+        raise _taken(connection, record)
+    detail = {"digest": record.digest, "path": str(record.path), "active": record.active}
+    note(connection, record.id, "registered", **detail)
+
+
+def refusal_of(connection: Connection, record: VersionRecord) -> AdapterExistsError | None:
+    """Add a version; return why it was refused, None where it was not."""
+    try:
+        add_version(connection, record)
+    except AdapterExistsError as error:
+        return error
+    return None
+
+
+def _taken(connection: Connection, record: VersionRecord) -> AdapterExistsError:
+    query = select(VERSIONS.c.version, VERSIONS.c.deleted_at)
+    found = connection.execute(query.where(VERSIONS.c.name == record.name))
+    taken = {row.version: row.deleted_at for row in found}
+    deleted_at = taken[record.version]
+    why = (
+        f"was deleted on {when(deleted_at)}, and its number is not used again"
+        if deleted_at is not None
+        else "is registered already"
+    )
+    return AdapterExistsError(
+        f"adapter {record.name!r} version {record.version!r} {why}; "
+        f"the next free version is {next_free(record.version, taken)!r}"
+    )
