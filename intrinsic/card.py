@@ -98,7 +98,9 @@ CARD_FIELDS = tuple(field.name for field in fields(AdapterCard))
 
 def _is_text(value: object) -> bool:
     """Whether a value is a string that an encoder can read: a lone surrogate has no UTF-8."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if not isinstance(value, str):
+        return False
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _is_label(value: object) -> bool:
