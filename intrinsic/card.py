@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from intrinsic.errors import ConfigError
 
 _MAX_VERSION = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def _is_text(value: object) -> bool:
     """Whether a value is a string that an encoder can read: a lone surrogate has no UTF-8."""
     if not isinstance(value, str):
         return False
-    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return value.isascii() or _SURROGATE.search(value) is None
 
 
 def _is_label(value: object) -> bool:
