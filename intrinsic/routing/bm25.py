@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ class _Posting(NamedTuple):
 class _Term(NamedTuple):
     idf: float
     slots: Slots
-    gains: Floats  # what the term adds to the score of each
+    adds: Floats  # (2, documents): what the term adds to the score of each, and its idf
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Bm25Index:
     counts: Documents = field(default_factory=dict)
     postings: Mapping[str, _Posting] = field(default_factory=dict)
     lengths: Floats = field(default_factory=lambda: np.zeros(0))  # (slots,), 0 where free
+    norms: Floats = field(default_factory=lambda: np.zeros(0))  # (slots,), the sum beside c
     _terms: dict[str, _Term] = field(default_factory=dict, repr=False, compare=False)
 
     def updated(self, keys: Mapping[Any, object], read: Callable[[Any], Counts]) -> Bm25Index:
@@ -79,50 +80,61 @@ class Bm25Index:
         postings = dict(self.postings)
         _drop(postings, gone, self.slots, self.counts)
         _add(postings, new, slots, counts)
-        return Bm25Index(slots, counts, postings, lengths)
+        mean_length = float(lengths.sum()) / max(len(slots), 1) or 1.0
+        norms = K1 * (1.0 - B + B / mean_length * lengths)
+        return Bm25Index(slots, counts, postings, lengths, norms)
 
     def weigh(self, terms: Sequence[str]) -> Lexical:
         """Return what `terms` (repeats do not count) say of each slot."""
+        asked = dict.fromkeys(terms)
+        found = self._found(asked)
         scores, covered, rarity = np.zeros((3, len(self.lengths)))
-        found = [self._term(term) for term in dict.fromkeys(terms)]
-        for idf, at, gains in sorted(found, key=_idf):  # the rarest last, which its idf shows
-            scores[at] += gains
-            covered[at] += idf
-            rarity[at] = idf
-        mass = sum(map(_idf, found))
-        return Lexical(scores, covered / mass if mass else covered, rarity)
+        if found:
+            found.sort(key=_idf)  # the rarest last, which its idf shows
+            at = np.concatenate([term.slots for term in found])
+            gains, idfs = np.concatenate([term.adds for term in found], axis=1)
+            scores = _sums(at, gains, len(scores))
+            rarity[at] = idfs
+            mass = sum(map(_idf, found)) + (len(asked) - len(found)) * self._idf_of(0)
+            covered = _sums(at, idfs / mass, len(scores))
+        return Lexical(scores, covered, rarity)
 
     def score(self, terms: Sequence[str]) -> Floats:
         """Return the BM25 alone of each slot."""
-        scores = np.zeros(len(self.lengths))
-        for term in dict.fromkeys(terms):
-            _, at, gains = self._term(term)
-            scores[at] += gains
-        return scores
+        found = self._found(dict.fromkeys(terms))
+        if not found:
+            return np.zeros(len(self.lengths))
+        at = np.concatenate([term.slots for term in found])
+        gains = np.concatenate([term.adds[0] for term in found])
+        return _sums(at, gains, len(self.lengths))
 
-    def _term(self, term: str) -> _Term:
-        """What a term adds; kept, as nothing here changes."""
-        known = self._terms.get(term)
-        if known is not None:
-            return known
-        n_docs = len(self.slots)
-        posting = self.postings.get(term)
-        n_term = 0 if posting is None else len(posting.slots)
-        idf = math.log1p((n_docs - n_term + 0.5) / (n_term + 0.5))
-        if posting is None:
-            return _Term(idf, _NOWHERE, np.zeros(0))
+    def _found(self, terms: Iterable[str]) -> list[_Term]:
+        """What those of `terms` add that any document has; kept, as nothing here changes."""
+        kept, found = self._terms, []
+        for term in terms:
+            known = kept.get(term)
+            if known is None:
+                posting = self.postings.get(term)
+                if posting is None:
+                    continue
+                known = kept[term] = self._weighed(posting)
+            found.append(known)
+        return found
+
+    def _weighed(self, posting: _Posting) -> _Term:
         at, counts = posting
-        norm = K1 * (1.0 - B + B * self.lengths[at] / self._mean_length)
-        made = _Term(idf, at, idf * counts * (K1 + 1.0) / (counts + norm))
-        self._terms[term] = made
-        return made
+        idf = self._idf_of(len(at))
+        adds = np.empty((2, len(at)))
+        np.divide((idf * (K1 + 1.0)) * counts, counts + self.norms[at], out=adds[0])
+        adds[1] = idf
+        return _Term(idf, at, adds)
 
-    @property
-    def _mean_length(self) -> float:
-        return float(self.lengths.sum()) / max(len(self.slots), 1) or 1.0
+    def _idf_of(self, n_docs_with: int) -> float:
+        return math.log1p((len(self.slots) - n_docs_with + 0.5) / (n_docs_with + 0.5))
 
 
-_NOWHERE = np.zeros(0, np.intp)
+def _sums(at: Slots, values: Floats, n: int) -> Floats:
+    return np.bincount(at, values, n).astype(np.float64, copy=False)
 
 
 def _idf(term: _Term) -> float:

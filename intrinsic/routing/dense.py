@@ -21,18 +21,23 @@ LEAST_CENTROID_SHARE = 0.25
 _DIGITS = 6
 _AT_ONCE = 256  # rows in one table, which is as wide as the longest card
 _NONE = -2.0  # below every cosine
+_NARROW = 32  # texts of the longest card, up to which all tables may be as wide
+_COPIED = 512  # texts up to which one product of a copy is quicker than a product per card
+_ROWS = np.arange(_AT_ONCE)
 
 
 class DenseView:
     """The vectors of a `CandidateView`, one `CardVectors` per row, and the head over them.
 
-    The head and the blend are replaced together, by one assignment, when better ones are fitted.
+    `judge`, the head and the blend, is replaced as one when better ones are fitted.
     """
 
     def __init__(self, view: CandidateView, cards: Sequence[CardVectors]) -> None:
         self.cards = tuple(cards)
         self.n_examples = view.n_examples
         self.sizes: Rows = np.array([len(card.positive) for card in self.cards], np.intp)
+        self.least_size, widest = int(self.sizes.min()), max(int(self.sizes.max()), NEAREST)
+        self._filled = np.arange(widest) < self.sizes[:, None] if widest <= _NARROW else None
         self.n_own: Rows = np.array([card.n_own for card in self.cards], np.intp)
         self.tightness: Floats = np.array([card.tightness for card in self.cards], np.float64)
         self.centroids: Vectors = np.stack([card.centroid for card in self.cards])  # (rows, d)
@@ -40,14 +45,30 @@ class DenseView:
         self.centroid_share: Floats = LEAST_CENTROID_SHARE + (1.0 - LEAST_CENTROID_SHARE) * few
         self.unfit = False  # whether a head is worth fitting, and none was yet
         self.has_negatives = any(len(card.negative) for card in self.cards)
-        self.judge: tuple[Head | ClosedForm, Blend] = (
-            closed_form(self.centroids),
-            usual(self.n_examples, fitted=False, worded=view.phrases is not None),
-        )
+        head = closed_form(self.centroids)
+        self.judge = (head, usual(self.n_examples, fitted=False, worded=view.phrases is not None))
+
+    @property
+    def judge(self) -> tuple[Head | ClosedForm, Blend]:
+        """What the meaning of a query is judged by."""
+        return self.judged[0]
+
+    @judge.setter
+    def judge(self, judge: tuple[Head | ClosedForm, Blend]) -> None:
+        head = judge[0]
+        rows = np.concatenate([self.centroids, head.W]) if head.fitted else self.centroids
+        self.judged = (judge, rows)  # one product gives the cosines and the head's say
 
     def weigh(self, query: Vector) -> Meaning:
         """Return how near `query` (a unit vector) is to each row."""
         return Meaning(self, query)
+
+    def filled(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Where a table of some rows' texts, a line each, has one: at least three columns."""
+        if self._filled is not None:
+            return self._filled.take(rows, 0)
+        sizes = self.sizes[rows]
+        return np.arange(max(int(sizes.max()), NEAREST)) < sizes[:, None]
 
     def texts(self) -> Texts:
         """All vectors in one matrix, as a head is fitted on them; this copies them."""
@@ -72,9 +93,11 @@ class Meaning:
     def __init__(self, dense: DenseView, query: Vector) -> None:
         self._dense = dense
         self._query = query
-        self.head, self.blend = dense.judge
-        self.cosines: Floats = (dense.centroids @ query).astype(np.float64)  # (rows,)
-        self.linear: Floats = self.head.score(query, self.cosines)  # (rows,)
+        (head, self.blend), matrix = dense.judged
+        found = (matrix @ query).astype(np.float64)
+        n = len(dense.cards)
+        self.cosines: Floats = found[:n]
+        self.linear: Floats = found[n:] + head.b if head.fitted else head.score(query, found)
         self.tightness = dense.tightness
         self.refuses = dense.has_negatives
         self.scores: Floats = self.cosines.round(_DIGITS)
@@ -94,20 +117,29 @@ class Meaning:
         dense = self._dense
         cards = [dense.cards[row] for row in rows.tolist()]
         sizes = dense.sizes[rows]
-        flat = np.concatenate([card.positive for card in cards]) @ self._query
-        table = np.full((len(rows), max(int(sizes.max()), NEAREST)), _NONE)
-        table[np.arange(table.shape[1]) < sizes[:, None]] = flat.astype(np.float64).round(_DIGITS)
+        filled = dense.filled(rows)
+        table: Floats = np.full(filled.shape, _NONE)
+        table[filled] = self._products(cards).astype(np.float64).round(_DIGITS)
         at = table.argmax(1)
-        self.nearest[rows] = table[np.arange(len(rows)), at]
+        self.nearest[rows] = table[_ROWS[: len(rows)], at]
         self.nearest_at[rows] = np.maximum(at - dense.n_own[rows] + 1, 0)
         table.partition(table.shape[1] - NEAREST, axis=1)
         best = table[:, -NEAREST:]
-        best[best == _NONE] = 0.0
-        mean = best.sum(1) / np.minimum(sizes, NEAREST)
+        if dense.least_size >= NEAREST:
+            mean = np.add.reduce(best, 1) / NEAREST
+        else:
+            best[best == _NONE] = 0.0
+            mean = best.sum(1) / np.minimum(sizes, NEAREST)
         share = dense.centroid_share[rows]
-        self.scores[rows] = (share * self.cosines[rows] + (1.0 - share) * mean).round(_DIGITS)
+        self.scores[rows] = (mean + share * (self.cosines[rows] - mean)).round(_DIGITS)
         if self.refuses:
             self._refuse(rows, cards)
+
+    def _products(self, cards: Sequence[CardVectors]) -> Vectors:
+        """The cosines to all texts of some cards: `(texts,)`, card by card."""
+        if sum(len(card.positive) for card in cards) <= _COPIED:
+            return np.concatenate([card.positive for card in cards]) @ self._query
+        return np.concatenate([card.positive @ self._query for card in cards])
 
     def _refuse(self, rows: Rows, cards: Sequence[CardVectors]) -> None:
         for row, card in zip(rows, cards, strict=True):

@@ -18,7 +18,6 @@ from intrinsic.routing.meaning import MeaningIndex
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.question import Question
 from intrinsic.routing.router import Embedder
-from intrinsic.routing.text import stems
 from intrinsic.routing.vector_cache import Vector
 
 
@@ -70,15 +69,7 @@ async def rank_by_meaning(
         return await rank_by_words(question, view, why)
 
     def work() -> Ranking:
-        terms = stems(question.text)
-        evidence = Evidence(
-            view,
-            terms,
-            view.weigh_words(terms),
-            dense.weigh(vector),
-            None if bm25_weight == 0.0 else view.weigh_wording(question.text),
-            bm25_weight=bm25_weight,
-        )
+        evidence = Evidence.of(view, question.text, dense.weigh(vector), bm25_weight=bm25_weight)
         return Ranking(question, evidence, load_gate("meaning"), calibration=calibration)
 
     return await off_loop_if_large(question.text, view, work)

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from intrinsic.routing.bm25 import Lexical
 from intrinsic.routing.dense import Meaning
+from intrinsic.routing.gate_features import features_of
 from intrinsic.routing.index import CandidateView, Rows
+from intrinsic.routing.text import stems, stems_and_wording
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,9 +24,6 @@ SHORTLIST = 16
 LEAST_SPREAD = 1e-3
 LEAST_COSINE_SPREAD = 0.02
 LEAST_BM25_SPREAD = 0.5
-UNRELATED_COSINE = 0.1  # a rival that is always there, so that one candidate has a margin too
-MOST_MARGIN = 10.0
-SOFTER = 4.0  # a second share, of scores divided by this
 REFUSAL = 10.0
 """What a negative example costs for each unit of cosine that it is nearer than all others."""
 
@@ -68,6 +67,24 @@ class Evidence:
         self._spread = max(deviation, LEAST_COSINE_SPREAD)
         self._first_look = self.linear + self.words_weight * self.words
 
+    @classmethod
+    def of(
+        cls,
+        view: CandidateView,
+        text: str,
+        meaning: Meaning | None = None,
+        *,
+        bm25_weight: float | None = None,
+    ) -> Evidence:
+        """Return what the words of `text`, and its `meaning`, say of each row."""
+        if meaning is None or bm25_weight == 0.0:
+            terms, wording = stems(text), None
+        else:
+            terms, worded = stems_and_wording(text)
+            wording = view.weigh_wording(worded)
+        words = view.weigh_words(terms)
+        return cls(view, terms, words, meaning, wording, bm25_weight=bm25_weight)
+
     def without(self, rows: Collection[int]) -> Evidence:
         """Return the same evidence without some rows: they have no rank and are no rivals."""
         if not rows:
@@ -85,9 +102,9 @@ class Evidence:
         if self._out:
             first_look = first_look.copy()
             first_look[list(self._out)] = -np.inf
-        left = len(first_look) - len(set(self._out))
-        if left > SHORTLIST:
-            rows = np.sort(np.argpartition(-first_look, SHORTLIST)[:SHORTLIST])
+        if len(first_look) - len(set(self._out)) > SHORTLIST:
+            rows = first_look.argpartition(-SHORTLIST)[-SHORTLIST:]
+            rows.sort()
         else:
             rows = np.flatnonzero(first_look > -np.inf)
         return self._sorted(rows)
@@ -145,12 +162,17 @@ class Evidence:
     def _ranked_features(self, order: Rows, behind: int) -> Floats:
         """The features of rows in ranking order, compared among themselves."""
         if not self.view.has_twins:
-            return self._group_features(order, behind)
+            return features_of(self, order, behind)
         groups = self.view.groups[order]
         _, firsts, of_group = np.unique(groups, return_index=True, return_inverse=True)
         keep = np.sort(firsts)  # ranks of the groups' best rows
-        matrix = self._group_features(order[keep], behind)
+        matrix = features_of(self, order[keep], behind)
         return matrix[np.searchsorted(keep, firsts[of_group])]
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether any card has negatives that may be near."""
+        return self.meaning is not None and self.meaning.refuses
 
     def undoubted(self, first: int | None = None) -> Floats:
         """What is left, in [0, 1], of the confidence in the `first` rows after their negatives.
@@ -158,7 +180,7 @@ class Evidence:
         A negative example that is nearer than all else of a card by 0.05 leaves a third.
         """
         rows = self.leading(first)
-        if self.meaning is None:
+        if self.meaning is None or not self.meaning.refuses:
             return np.ones(len(rows))
         left: Floats = np.exp(-DOUBT * self.meaning.refused[rows])
         return left
@@ -166,88 +188,19 @@ class Evidence:
     def _sorted(self, rows: Rows) -> Rows:
         if self.meaning is not None:
             self.meaning.look(rows)
-        found: Rows = rows[np.argsort(-self._scores_of(rows).round(6), kind="stable")]
+        found: Rows = rows[(-self._scores_of(rows).round(6)).argsort(kind="stable")]
         return found
-
-    def _group_features(self, rows: Rows, behind: int) -> Floats:
-        """`behind` is how many candidates follow that are not among `rows`."""
-        lexical, meaning = self.lexical, self.meaning
-        found = np.empty((len(rows), len(WORD_FEATURES) + len(MEANING_FEATURES)))
-        found[:, 0] = np.log1p(min(len(set(self.terms)), 60))
-        found[:, 1] = np.log(np.arange(len(rows) + behind, behind, -1))
-        found[:, 2] = np.log1p(self.view.n_examples[rows])
-        found[:, 3] = lexical.covered[rows]
-        found[:, 5] = lexical.rarity[rows]
-        found[:, 6] = np.log1p(lexical.scores[rows])
-        if meaning is None:
-            found[:, [4, 7]] = _margins(found[:, [3, 6]], 0.0)
-            return found[:, : len(WORD_FEATURES)]
-        linear = meaning.linear[rows]
-        found[:, 8] = meaning.scores[rows]
-        found[:, 10] = meaning.nearest[rows]
-        found[:, 12] = meaning.tightness[rows]
-        found[:, 13] = meaning.cosines[rows]
-        found[:, 14] = linear
-        found[:, 15] = linear / SOFTER
-        found[:, 17] = self.linear[rows]
-        found[:, [4, 7, 9, 11, 16]] = _margins(found[:, [3, 6, 8, 10, 14]], _FLOORS)
-        np.clip(found[:, 16], -MOST_MARGIN, MOST_MARGIN, out=found[:, 16])
-        found[:, 14:16] = _shares(found[:, 14:16])
-        return found
-
-
-WORD_FEATURES = (
-    "log_words",
-    "log_candidates",
-    "log_examples",
-    "covered",
-    "covered_margin",
-    "rarity",
-    "log_bm25",
-    "log_bm25_margin",
-)
-MEANING_FEATURES = (
-    "cosine",
-    "cosine_margin",
-    "nearest",
-    "nearest_margin",
-    "tightness",
-    "centroid",
-    "share",
-    "soft_share",
-    "head_margin",
-    "head",
-)
-
-
-_FLOORS = np.array([0.0, 0.0, UNRELATED_COSINE, UNRELATED_COSINE, -np.inf])
 
 
 def standardised(values: Floats, least_spread: float) -> Floats:
     """Return z-scores; a spread below `least_spread` is no reason to magnify differences."""
-    away: Floats = values - values.sum() / len(values)
+    away: Floats = values - float(np.add.reduce(values)) / len(values)
     away /= max(math.sqrt(float(away @ away) / len(values)), least_spread)
     return away
 
 
 def spread(values: Floats) -> tuple[float, float]:
     """Return mean and standard deviation."""
-    mean = float(values.sum()) / len(values)
+    mean = float(np.add.reduce(values)) / len(values)
     away = values - mean
     return mean, math.sqrt(float(away @ away) / len(values))
-
-
-def _margins(values: Floats, floor: Floats | float) -> Floats:
-    """By how much each row is above the best behind it, by column, and above the floor."""
-    behind = np.empty_like(values)
-    behind[:-1] = np.maximum.accumulate(values[::-1])[-2::-1]
-    behind[-1] = floor
-    margins: Floats = values - np.maximum(behind, floor)
-    return margins
-
-
-def _shares(values: Floats) -> Floats:
-    """`exp(v_i) / Σ exp(v_j)` over j at and behind i, by column."""
-    up = np.exp(values - values.max(0))
-    shares: Floats = up / np.maximum(np.cumsum(up[::-1], 0)[::-1], 1e-300)
-    return shares

@@ -17,6 +17,8 @@ from intrinsic.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
 
+_MOST = 30.0  # log-odds, beyond which a probability is 0 or 1
+
 
 @dataclass(frozen=True, eq=False)
 class Gate:
@@ -33,13 +35,14 @@ class Gate:
 
     def probabilities(self, rows: Floats) -> Floats:
         """Return a probability per row of features: `(rows, features)` to `(rows,)`."""
-        found: Floats = 1.0 / (1.0 + np.exp(-np.clip(self.log_odds(rows), -30.0, 30.0)))
+        odds = np.minimum(np.maximum(self.log_odds(rows), -_MOST), _MOST)
+        found: Floats = 1.0 / (1.0 + np.exp(-odds))
         return found
 
     def log_odds(self, rows: Floats) -> Floats:
         """Return the logarithm of p / (1 - p) per row of features."""
         x = np.minimum(np.maximum(rows, self.low), self.high)
-        found: Floats = x @ self._linear + ((x @ self._square) * x).sum(1) + self.intercept
+        found: Floats = x @ self._linear + np.add.reduce((x @ self._square) * x, 1) + self.intercept
         return found
 
     @cached_property

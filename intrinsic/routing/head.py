@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ class ClosedForm:
     common: npt.NDArray[np.float32]  # m, (d,)
     offset: Floats  # (rows,) what the row scores at q = 0
 
-    fitted = False
+    fitted: ClassVar[Literal[False]] = False
 
     def score(self, query: npt.NDArray[np.float32], cosines: Floats) -> Floats:
         """Return a score per row for a unit vector `(d,)` and its cosines `(rows,)`."""
@@ -60,7 +60,7 @@ class Head:
     W: Vectors  # (rows, d)
     b: npt.NDArray[np.float32]  # (rows,)
 
-    fitted = True
+    fitted: ClassVar[Literal[True]] = True
 
     def score(self, query: npt.NDArray[np.float32], cosines: Floats) -> Floats:
         """Return a score per row for a unit vector `(d,)`."""

@@ -71,30 +71,46 @@ class CandidateView:
         return np.array([len(card.examples) for card in self.cards], np.intp)
 
     @cached_property
+    def log_examples(self) -> Floats:
+        """`ln(1 + examples)` of each row."""
+        return np.log1p(self.n_examples)
+
+    @cached_property
+    def log_counts(self) -> Floats:
+        """`ln 1`, `ln 2` and so on to that of how many rows there are."""
+        return np.log(np.arange(1, len(self.cards) + 1))
+
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """What each row is called: its name, or `name@version` where versions share a name."""
         names = Counter(card.name for card in self.cards)
         return tuple(card.name if names[card.name] == 1 else card.key for card in self.cards)
 
-    @cached_property
-    def _slots(self) -> Rows:
-        return np.array([self.bm25.slots[card] for card in self.cards], np.intp)
+    def weigh_words(self, terms: Sequence[str]) -> Lexical:
+        """Return what the stems of a query say of each row."""
+        found, slots = self.bm25.weigh(terms), self._slots
+        return found if slots is None else Lexical(*(values[slots] for values in found))
 
-    def weigh_wording(self, text: str) -> Floats | None:
-        """Return the BM25 of the wording of a text for each row, None where it is not known."""
+    def weigh_wording(self, terms: Sequence[str]) -> Floats | None:
+        """Return the BM25 of the wording of a query for each row, None where it is not known."""
         if self.phrases is None:
             return None
-        return self.phrases.score(wording(text))[self._phrase_slots]
+        found, slots = self.phrases.score(terms), self._phrase_slots
+        return found if slots is None else found[slots]
 
     @cached_property
-    def _phrase_slots(self) -> Rows:
-        slots = {} if self.phrases is None else self.phrases.slots
-        return np.array([slots[card] for card in self.cards], np.intp)
+    def _slots(self) -> Rows | None:
+        return self._slots_in(self.bm25)
 
-    def weigh_words(self, terms: Sequence[str]) -> Lexical:
-        """Return what the words of a query say of each row."""
-        found = self.bm25.weigh(terms)
-        return Lexical(*(values[self._slots] for values in found))
+    @cached_property
+    def _phrase_slots(self) -> Rows | None:
+        return None if self.phrases is None else self._slots_in(self.phrases)
+
+    def _slots_in(self, index: Bm25Index) -> Rows | None:
+        """The slot of each row, None where that is the row itself."""
+        slots = np.array([index.slots[card] for card in self.cards], np.intp)
+        in_place = np.array_equal(slots, np.arange(len(index.lengths)))
+        return None if in_place else slots
 
     def shared_words(self, row: int, terms: Sequence[str]) -> list[str]:
         """Return those of `terms` that the card of `row` has, without repeats."""

@@ -11,7 +11,6 @@ from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.gate import load_gate
 from intrinsic.routing.index import CandidateView
 from intrinsic.routing.question import Question
-from intrinsic.routing.text import stems
 
 
 class KeywordRouter(CardRouter):
@@ -33,8 +32,7 @@ async def rank_by_words(
     """Rank by words alone; `note` says why, where something better was asked for."""
 
     def work() -> Ranking:
-        terms = stems(question.text)
-        evidence = Evidence(view, terms, view.weigh_words(terms))
+        evidence = Evidence.of(view, question.text)
         return Ranking(question, evidence, load_gate("words"), note, calibration)
 
     return await off_loop_if_large(question.text, view, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,12 @@ def unit_rows(values: np.ndarray[Any, Any], rows: int, name: str) -> Vectors:
             f"it must be ({rows}, dimension)"
         )
     vectors: Vectors = values.astype(np.float32)
+    if rows == 1:
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float(vectors[0] @ vectors[0])
+        if 0.5 < square < 2.0:  # so all are finite, and none too large
+            vectors /= np.float32(math.sqrt(square))
+            return vectors
     if not np.isfinite(vectors).all():
         raise EncoderError(f"encoder {name!r} gave values that are not finite; use another model")
     largest = np.abs(vectors).max(axis=1, keepdims=True)  # whose square may be no float32

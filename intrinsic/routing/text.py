@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-import snowballstemmer
+import Stemmer
 
 _ASCII_WORD = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
 _UNSPACED = re.compile(  # scripts that put no space between words: Thai to Khmer, kana, Han
@@ -63,7 +64,17 @@ def wording(text: str) -> list[str]:
 
     Begin and end count as neighbours: "how do i" asks for another thing than "what is".
     """
-    found = [stem(word) for word in words(text)]
+    return _worded(words(text))
+
+
+def stems_and_wording(text: str) -> tuple[list[str], list[str]]:
+    """Return what `stems` and `wording` do, having read the text once."""
+    said = words(text)
+    return [stem(word) for word in said if word not in STOP_WORDS], _worded(said)
+
+
+def _worded(said: Sequence[str]) -> list[str]:
+    found = [stem(word) for word in said]
     ends = ["^", *found, "$"]
     return [*found, *(f"{one} {other}" for one, other in pairwise(ends))] if found else []
 
@@ -106,5 +117,5 @@ def _pairs(word: str) -> list[str]:
 @lru_cache(maxsize=32_768)
 def _stem(word: str) -> str:
     if not hasattr(_stemmers, "english"):
-        _stemmers.english = snowballstemmer.stemmer("english")
+        _stemmers.english = Stemmer.Stemmer("english")
     return str(_stemmers.english.stemWord(word))

@@ -12,7 +12,6 @@ from intrinsic.routing.dense import DenseView
 from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.head import Head, fit
 from intrinsic.routing.index import CandidateView, CardIndex
-from intrinsic.routing.text import stems
 
 NEAR_GRID = (0.1, 0.3, 0.6, 1.0, 2.0)
 WORDS_GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
@@ -65,14 +64,7 @@ def _asked(view: CandidateView, dense: DenseView, half: int, grid: list[Blend]) 
     weights = np.array([(blend.near, blend.words) for blend in grid])  # (grid, 2)
     rows = []
     for row, text, vector in asked[::step]:
-        terms = stems(text)
-        evidence = Evidence(
-            part_view,
-            terms,
-            part_view.weigh_words(terms),
-            part.weigh(vector),
-            part_view.weigh_wording(text),
-        )
+        evidence = Evidence.of(part_view, text, part.weigh(vector))
         listed = evidence.shortlist
         scores = evidence.linear[listed] + weights @ np.stack(
             [evidence.nearness()[listed], evidence.words[listed]]

@@ -21,8 +21,8 @@ import numpy as np
 from intrinsic.routing.card_vectors import texts_of
 from intrinsic.routing.dense import Floats
 from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
-from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES
 from intrinsic.routing.gate import Gate, expanded, load_gate
+from intrinsic.routing.gate_features import MEANING_FEATURES, WORD_FEATURES
 from intrinsic.routing.model_loading import BUNDLED_MODEL, BUNDLED_SHA256
 from intrinsic.routing.scaling_odds import LIMIT, logistic
 from intrinsic.training.gate_corpus import Corpus, all_texts, read_corpus

@@ -16,7 +16,6 @@ from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.gate import Gate
 from intrinsic.routing.index import CandidateView, CardIndex
 from intrinsic.routing.refit import worth_fitting
-from intrinsic.routing.text import stems
 from intrinsic.routing.tuning import tuned
 from intrinsic.training.simulated import Registry
 
@@ -42,10 +41,8 @@ def judge(registries: Sequence[Registry], vectors: Vectors, *, dense: bool) -> J
         view = CardIndex().view(registry.cards)
         matrix = _dense(view, vectors) if dense else None
         for text, answer in registry.asked:
-            terms = stems(text)
             meaning = matrix.weigh(vectors[text]) if matrix is not None else None
-            words = view.weigh_words(terms)
-            evidence = Evidence(view, terms, words, meaning, view.weigh_wording(text))
+            evidence = Evidence.of(view, text, meaning)
             features.append(evidence.features(1)[0])
             right.append(view.cards[evidence.leading(1)[0]].name == answer)
             in_scope.append(answer is not None)

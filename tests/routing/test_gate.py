@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intrinsic.errors import ConfigError
-from intrinsic.routing.evidence import MEANING_FEATURES, WORD_FEATURES
 from intrinsic.routing.gate import Gate, expanded, load_gate
+from intrinsic.routing.gate_features import MEANING_FEATURES, WORD_FEATURES
 
 FEATURES = {"meaning": (*WORD_FEATURES, *MEANING_FEATURES), "words": WORD_FEATURES}
 

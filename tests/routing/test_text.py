@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import snowballstemmer
+import Stemmer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,5 +83,5 @@ def test_stemming_in_many_threads_is_the_same() -> None:
     ]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(stems, texts))
-    stemmer = snowballstemmer.stemmer("english")
+    stemmer = Stemmer.Stemmer("english")
     assert found == [[stemmer.stemWord(word) for word in words(text)] for text in texts]
