@@ -15,6 +15,7 @@ from intrinsic.cli.ending import run_command
 from intrinsic.cli.output import replace_what_cannot_be_written
 from intrinsic.cli.plugin_log import failures_in_a_line, tell_error
 from intrinsic.cli.route_app import route_app
+from intrinsic.cli.train_command import train_command
 
 app = typer.Typer(
     name="intrinsic",
@@ -29,6 +30,7 @@ adapters_app = typer.Typer(
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(route_app, name="route")
 adapters_app.command("card")(card_command)
+app.command("train")(train_command)
 
 
 @app.command()

@@ -42,19 +42,29 @@ def save_adapter(
 
 
 def _save(merged: MergedAdapter, target: Path, card: AdapterCard) -> LoraCheckpoint:
+    with whole_folder(target) as made:
+        _write(merged, made, card)
+        read_checkpoint(made)
+    return read_checkpoint(target)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder to fill; at the end it takes `target`'s place, after a failure it is gone.
+
+    Ask `check_target` before whether it may.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     # One level down, where a scan for adapters does not see it while it is half written.
-    room = target.parent / f".merging-{uuid.uuid4().hex}.tmp"
+    room = target.parent / f".writing-{uuid.uuid4().hex}.tmp"
     made = room / target.name
     room.mkdir()
     try:
         made.mkdir()
-        _write(merged, made, card)
-        read_checkpoint(made)
+        yield made
         _put(made, target, room / "former")
     finally:
         shutil.rmtree(room)
-    return read_checkpoint(target)
 
 
 def check_target(folder: str | Path, *, replace: bool = False) -> Path:

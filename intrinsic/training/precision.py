@@ -20,9 +20,9 @@ def faster_dtype() -> torch.dtype:
     return torch.bfloat16 if _speedup() > WORTH else torch.float32
 
 
-def autocast(dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Forward passes inside multiply in `dtype`; weights and sums stay float32."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
+def autocast(dtype: torch.dtype, device: str = "cpu") -> AbstractContextManager[None]:
+    """Forward passes inside multiply in `dtype` on that kind of device; sums stay float32."""
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
 
 
 def _speedup() -> float:

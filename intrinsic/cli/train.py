@@ -1,0 +1,67 @@
+"""`intrinsic train`: an adapter from rows, with what it gained."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+
+import typer
+
+from intrinsic.cli.output import print_json, print_table, tell
+from intrinsic.cli.train_progress import shown
+from intrinsic.training.lora.job import TrainingJob
+from intrinsic.training.lora.plan import LoraPlan
+from intrinsic.training.lora.result import TrainedAdapter
+from intrinsic.training.lora.stopping import TrainingInterrupted
+from intrinsic.training.lora.train import trained
+
+
+def run_train(job: TrainingJob, plan: LoraPlan, *, as_json: bool) -> None:
+    """Train, write, and print base against adapter; a signal ends with its exit code."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings(), shown(quiet=as_json) as progress:
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT's, on transformers' names
+            made = trained(job, plan, progress)
+    except KeyboardInterrupt as stopped:
+        number = signal.SIGINT
+        if isinstance(stopped, TrainingInterrupted):
+            number = signal.Signals(stopped.signal_number)
+            tell(f"intrinsic: {stopped}")
+        else:
+            tell("intrinsic: stopped; the same command goes on from the last checkpoint, if any")
+        raise typer.Exit(128 + number) from None
+    if as_json:
+        print_json(made.as_json())
+        return
+    _print(made)
+
+
+def _print(made: TrainedAdapter) -> None:
+    base, adapter = made.base, made.adapter
+    print_table(
+        f"{made.card.key} on {adapter.rows} held-out rows ({adapter.tokens} answer tokens)",
+        ("figure", "base", "adapter"),
+        [
+            ("loss, nats per answer token", f"{base.loss:.4f}", f"{adapter.loss:.4f}"),
+            ("perplexity", f"{base.perplexity:.4g}", f"{adapter.perplexity:.4g}"),
+            (
+                "token accuracy",
+                f"{100 * base.token_accuracy:.1f} %",
+                f"{100 * adapter.token_accuracy:.1f} %",
+            ),
+        ],
+    )
+    tell(
+        f"{made.folder} is written: step {made.best_step} of {made.steps}, "
+        f"{made.parameters:,} parameters, trained on {made.train_rows} rows in "
+        f"{made.seconds:.1f} s"
+    )
+    if made.gain <= 0:
+        tell(
+            "intrinsic: the adapter is no better than its base on the held-out rows; try more or "
+            "other rows, another --lr, or more --epochs"
+        )

@@ -1,0 +1,101 @@
+"""The options of `intrinsic train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from intrinsic.cli.arguments import Json, Texts
+
+
+def train_command(
+    base: Annotated[
+        str, typer.Option(help="Folder of a causal model, or a hub name that is in the cache.")
+    ],
+    data: Annotated[
+        Path, typer.Option(metavar="FILE", help="JSON lines of prompt and response, or messages.")
+    ],
+    name: Annotated[str, typer.Option(help="The adapter's name.")],
+    version: Annotated[str, typer.Option(help="Its version.")] = "1.0.0",
+    description: Annotated[str, typer.Option(help="What it is for, in a sentence.")] = "",
+    domain: Annotated[str, typer.Option(help="The subject, in a word or two.")] = "",
+    keyword: Annotated[Texts, typer.Option(help="For its card; may be repeated.")] = None,
+    rank: Annotated[int, typer.Option(help="LoRA rank.")] = 16,
+    alpha: Annotated[
+        float | None, typer.Option(help="LoRA alpha; default: twice the rank.")
+    ] = None,
+    targets: Annotated[
+        Texts, typer.Option(help="Layers to adapt, as q_proj,v_proj; default: all matrices.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Times that every row is seen.")] = 3,
+    lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-4,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, padding too.")] = 2048,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens of a row; default: the model's, at most 1024.")
+    ] = None,
+    dropout: Annotated[float, typer.Option(help="Of the adapter's input.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Fixes all that is drawn.")] = 17,
+    validation_share: Annotated[float, typer.Option(help="Share of rows held out.")] = 0.1,
+    patience: Annotated[
+        int, typer.Option(help="Validations without a gain until it stops; 0: never.")
+    ] = 3,
+    every: Annotated[
+        int | None, typer.Option(help="Steps between validations; default: an epoch, at most 200.")
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to make; default: NAME-VERSION.")
+    ] = None,
+    adapters_dir: Annotated[Path, typer.Option(help="Where NAME-VERSION is made.")] = Path(
+        "adapters"
+    ),
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on from checkpoints, or begin anew.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace the adapter there.")] = False,
+    json: Json = False,
+) -> None:
+    """Train an adapter on prompts and responses, and say what it gained."""
+    from typing import cast
+
+    from intrinsic.cli.train import run_train
+    from intrinsic.training.lora.job import TrainingJob
+    from intrinsic.training.lora.plan import Device, Dtype, LoraPlan
+
+    job = TrainingJob(
+        base=base,
+        data=data,
+        name=name,
+        version=version,
+        description=description,
+        domain=domain,
+        keywords=tuple(keyword or ()),
+        out=out,
+        adapters_dir=adapters_dir,
+        resume=resume,
+        force=force,
+    )
+    plan = LoraPlan(
+        rank=rank,
+        alpha=alpha,
+        targets=tuple(one.strip() for part in targets or () for one in part.split(",")),
+        epochs=epochs,
+        learning_rate=lr,
+        batch_tokens=batch_tokens,
+        max_length=max_length,
+        dropout=dropout,
+        seed=seed,
+        validation_share=validation_share,
+        patience=patience,
+        every=every,
+        gradient_checkpointing=gradient_checkpointing,
+        dtype=cast(Dtype, dtype),
+        device=cast(Device, device),
+    )
+    run_train(job, plan, as_json=json)

@@ -1,0 +1,105 @@
+"""The settings of a training, checked before anything is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from intrinsic.errors import ConfigError
+
+Dtype = Literal["auto", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+LONGEST = 1024
+"""Tokens of a row at most, where nothing else is said and the model reads as many."""
+
+MOST_STEPS_BETWEEN = 200
+"""Without `every`, validation comes at least this often, and once an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPlan:
+    """How an adapter is trained; raises `ConfigError` for a setting that is not valid.
+
+    `alpha` is twice the rank, `targets` all matrices but the output head, `max_length` what the
+    model reads but at most 1,024, and `every` an epoch but at most 200 steps, where left out.
+    `batch_tokens` counts padding; one longer row is a batch of its own. `patience` is how many
+    validations in a row may bring nothing better, 0 for any number. `bf16` loads the base in
+    bfloat16 and multiplies in it; the adapter's own weights are float32 always. `auto` is CUDA and
+    bf16 where there are, else the CPU and fp32.
+    """
+
+    rank: int = 16
+    alpha: float | None = None
+    targets: tuple[str, ...] = ()
+    epochs: int = 3
+    learning_rate: float = 2e-4
+    batch_tokens: int = 2048
+    max_length: int | None = None
+    dropout: float = 0.0
+    seed: int = 17
+    validation_share: float = 0.1
+    patience: int = 3
+    every: int | None = None
+    gradient_checkpointing: bool = False
+    dtype: Dtype = "auto"
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        self._least("rank", 1)
+        self._least("epochs", 1)
+        self._least("batch_tokens", 2)
+        self._least("max_length", 2)
+        self._least("seed", 0, 2**32 - 1)
+        self._least("patience", 0)
+        self._least("every", 1)
+        self._between("alpha", 0.0, math.inf)
+        self._between("learning_rate", 0.0, math.inf)
+        self._between("validation_share", 0.0, 1.0)
+        if self.dropout != 0:
+            self._between("dropout", 0.0, 1.0)
+        self._one_of("dtype", get_args(Dtype))
+        self._one_of("device", get_args(Device))
+
+    @property
+    def scale(self) -> float:
+        """The LoRA alpha."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self) | {"targets": list(self.targets)}
+
+    def _least(self, name: str, least: int, most: int | None = None) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or value < least or (most is not None and value > most):
+            upper = "" if most is None else f" and at most {most}"
+            raise ConfigError(
+                f"{_option(name)} is {value!r}; it must be a whole number of at least "
+                f"{least}{upper}"
+            )
+
+    def _between(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not low < value < high:
+            upper = "finite" if high == math.inf else f"less than {high:g}"
+            raise ConfigError(
+                f"{_option(name)} is {value!r}; it must be more than {low:g} and {upper}"
+            )
+
+    def _one_of(self, name: str, known: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in known:
+            raise ConfigError(f"{_option(name)} is {value!r}; it must be one of {', '.join(known)}")
+
+
+def _option(name: str) -> str:
+    """A setting as the command line spells it."""
+    return "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
