@@ -18,7 +18,7 @@ from intrinsic.routing.text import stems, stems_and_wording
 
 Floats = npt.NDArray[np.float64]
 
-SHORTLIST = 16
+SHORTLIST = 8
 """So many candidates are compared text by text; the others are out of the question."""
 
 LEAST_SPREAD = 1e-3
