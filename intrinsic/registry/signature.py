@@ -77,13 +77,13 @@ class ModelSignature:
         base: Any = model
         if hasattr(base, "get_base_model"):
             base = base.get_base_model()
-        config = getattr(base, "config", None)
+        config: Any = getattr(base, "config", None)
         values = config.to_dict() if hasattr(config, "to_dict") else config
         found = cls.from_config(values if isinstance(values, Mapping) else {}, modules_of(base))
-        # A config says its architectures once it was saved.
-        return (
-            found if found.architectures else replace(found, architectures=(type(base).__name__,))
-        )
+        if found.architectures:
+            return found
+        # transformers writes them into a config when it is saved.
+        return replace(found, architectures=(type(base).__name__,))
 
     @property
     def digest(self) -> str:
