@@ -161,7 +161,10 @@ def _engine(location: Location) -> Engine:
 
 def _json(value: object) -> str:
     """Compact, and without the NaN and Infinity that are no JSON and PostgreSQL refuses."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RegistryError(f"a value cannot be kept in the registry as JSON: {error}") from None
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import SQLAlchemyError, StatementError
 
 from intrinsic.errors import RegistryError
 from intrinsic.registry.store.location import Location
@@ -29,6 +29,8 @@ def in_words(location: Location) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, UnicodeError, OverflowError) as error:
+        if isinstance(own := getattr(error, "orig", None), RegistryError):
+            raise own from None
         why = location.without_secrets(_reason(error))
         remedy = next((text for said, text in _REMEDIES.items() if said in why.lower()), "")
         raise RegistryError(
@@ -39,11 +41,6 @@ def in_words(location: Location) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """The driver's own words in one line, without the statement and its values."""
-    if isinstance(error, DBAPIError):
-        said = str(error.orig)
-    elif isinstance(error, StatementError):
-        said = f"a value cannot be kept: {error.orig}"
-    else:
-        said = str(error)
+    said = str(error.orig) if isinstance(error, StatementError) else str(error)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return " ".join(lines) or type(error).__name__

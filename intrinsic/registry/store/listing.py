@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from intrinsic.errors import ConfigError
 from intrinsic.registry.store.database import Database
-from intrinsic.registry.store.records import VersionRecord, record_of
+from intrinsic.registry.store.lookup import records_of
+from intrinsic.registry.store.records import VersionRecord
 from intrinsic.registry.store.schema import VERSIONS
 
 Sort = Literal["name", "version", "created", "bytes", "domain"]
@@ -74,16 +75,10 @@ async def list_versions(database: Database, query: ListQuery | None = None) -> P
 def _page(connection: Connection, query: ListQuery) -> Page:
     conditions = _conditions(query, connection.dialect.name)
     total = connection.scalar(select(func.count()).select_from(VERSIONS).where(*conditions))
-    found = (
-        select(VERSIONS.c.id)
-        .where(*conditions)
-        .order_by(*_order(query))
-        .limit(query.limit)
-        .offset(query.offset)
-        .subquery()
-    )
-    rows = select(VERSIONS).join(found, found.c.id == VERSIONS.c.id).order_by(*_order(query))
-    return Page(tuple(record_of(row) for row in connection.execute(rows)), total or 0)
+    page = select(VERSIONS.c.id).where(*conditions).order_by(*_order(query))
+    ids = list(connection.scalars(page.limit(query.limit).offset(query.offset)))
+    records = records_of(connection, ids)
+    return Page(tuple(records[one] for one in ids), total or 0)
 
 
 def _conditions(query: ListQuery, dialect: str) -> list[ColumnElement[bool]]:

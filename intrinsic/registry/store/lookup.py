@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
 from intrinsic.errors import AdapterNotFoundError
-from intrinsic.registry.store.records import VersionRecord, record_of
+from intrinsic.registry.store.records import RECORD, VersionRecord, record_of
 from intrinsic.registry.store.schema import VERSIONS
 
+_T = TypeVar("_T")
+_AT_ONCE = 500
 _LIVE = VERSIONS.c.deleted_at.is_(None)
 
 
@@ -20,7 +24,7 @@ def find(connection: Connection, key: str) -> VersionRecord:
     was deleted.
     """
     name, at, version = key.partition("@")
-    query = select(VERSIONS).where(VERSIONS.c.name == name)
+    query = select(*RECORD).where(VERSIONS.c.name == name)
     if at:
         query = query.where(VERSIONS.c.version == version)
     row = connection.execute(
@@ -38,7 +42,7 @@ def find(connection: Connection, key: str) -> VersionRecord:
 
 def find_id(connection: Connection, version_id: str, *, lock: bool = False) -> VersionRecord:
     """The version of that id, kept from other writers with `lock`; raises as `find` does."""
-    query = select(VERSIONS).where(VERSIONS.c.id == version_id)
+    query = select(*RECORD).where(VERSIONS.c.id == version_id)
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise AdapterNotFoundError(
@@ -46,6 +50,21 @@ def find_id(connection: Connection, version_id: str, *, lock: bool = False) -> V
             "list them with 'intrinsic adapters list'"
         )
     return _not_deleted(record_of(row))
+
+
+def records_of(connection: Connection, ids: Sequence[str]) -> dict[str, VersionRecord]:
+    """The versions of these ids, deleted ones too, in any order; unknown ids are left out."""
+    records = {}
+    for some in in_parts(ids):
+        for row in connection.execute(select(*RECORD).where(VERSIONS.c.id.in_(some))):
+            records[row.id] = record_of(row)
+    return records
+
+
+def in_parts(ids: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Ids in lists that are short enough for one statement."""
+    for start in range(0, len(ids), _AT_ONCE):
+        yield ids[start : start + _AT_ONCE]
 
 
 def ids_of(connection: Connection, key: str) -> list[str]:

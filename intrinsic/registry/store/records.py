@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row
+from sqlalchemy import Row, Text, cast
 
 from intrinsic.card import CARD_FIELDS, AdapterCard
 from intrinsic.registry.provenance import Provenance
 from intrinsic.registry.store.numbering import version_order
+from intrinsic.registry.store.schema import VERSIONS
+
+RECORD = tuple(
+    cast(column, Text).label(column.name) if column.name == "inspection" else column
+    for column in VERSIONS.c
+)
+"""The columns that `record_of` wants; the inspection, which few look at, as text."""
 
 
 def now() -> datetime:
@@ -42,6 +50,10 @@ class VersionRecord:
     active: bool = False
     created_at: datetime = field(default_factory=now)
     deleted_at: datetime | None = None
+
+    def __hash__(self) -> int:
+        """Of the id alone."""
+        return hash(self.id)
 
     @property
     def name(self) -> str:
@@ -114,7 +126,7 @@ def card_values(card: AdapterCard) -> dict[str, Any]:
 
 
 def record_of(row: Row[Any]) -> VersionRecord:
-    """The record of a row with all columns."""
+    """The record of a row of the columns `RECORD`."""
     return VersionRecord(
         id=row.id,
         card=AdapterCard(**row.card),
@@ -122,7 +134,7 @@ def record_of(row: Row[Any]) -> VersionRecord:
         digest=row.digest,
         bytes=row.bytes,
         base_model=row.base_model,
-        inspection=row.inspection,
+        inspection=_Decoded(row.inspection),
         provenance=None if row.provenance is None else Provenance.from_json(row.provenance),
         copied=row.copied,
         trained_here=row.trained_here,
@@ -130,3 +142,28 @@ def record_of(row: Row[Any]) -> VersionRecord:
         created_at=row.created_at,
         deleted_at=row.deleted_at,
     )
+
+
+class _Decoded(Mapping[str, Any]):
+    """A JSON object that is decoded when it is first looked at."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._values: dict[str, Any] | None = None
+
+    def _all(self) -> dict[str, Any]:
+        if self._values is None:
+            self._values = json.loads(self._text)
+        return self._values
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401
+        return self._all()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())

@@ -15,8 +15,9 @@ from intrinsic.errors import AdapterExistsError, ConfigError
 from intrinsic.registry.store.adding import add_version, refusal_of
 from intrinsic.registry.store.changes import Change, changes_of, note
 from intrinsic.registry.store.database import Database
-from intrinsic.registry.store.lookup import find, find_id, ids_of
+from intrinsic.registry.store.lookup import find, find_id, ids_of, records_of
 from intrinsic.registry.store.records import (
+    RECORD,
     LiveVersion,
     VersionRecord,
     card_values,
@@ -64,11 +65,8 @@ class Versions:
 
     async def by_ids(self, ids: Iterable[str]) -> dict[str, VersionRecord]:
         """Return the versions of these ids, deleted ones too; unknown ids are left out."""
-        query = select(VERSIONS).where(VERSIONS.c.id.in_(list(ids)))
-        records = await self._db.read(
-            lambda connection: [record_of(row) for row in connection.execute(query)]
-        )
-        return {record.id: record for record in records}
+        wanted = list(ids)
+        return await self._db.read(lambda connection: records_of(connection, wanted))
 
     async def all_live(self) -> tuple[LiveVersion, ...]:
         """Return all that are not deleted, by name and version, without their larger parts."""
@@ -196,7 +194,7 @@ def _set_active(
 
 def _locked(connection: Connection, name: str) -> list[VersionRecord]:
     """All versions of a name, deleted ones too, kept from other writers; always in one order."""
-    query = select(VERSIONS).where(VERSIONS.c.name == name)
+    query = select(*RECORD).where(VERSIONS.c.name == name)
     ordered = query.order_by(VERSIONS.c.version_order, VERSIONS.c.version)
     return [record_of(row) for row in connection.execute(ordered.with_for_update())]
 

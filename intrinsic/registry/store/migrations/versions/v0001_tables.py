@@ -92,7 +92,7 @@ def _make_feedback() -> None:
         sa.Column("output", sa.Text(), nullable=False),
         sa.Column("rater", sa.Text(), nullable=False),
         sa.Column("at", _TIME, nullable=False),
-        sa.CheckConstraint("rating BETWEEN 1 AND 5", name="ck_ratings_rating"),
+        sa.CheckConstraint("rating BETWEEN 1 AND 5", name=op.f("ck_ratings_rating")),
         sa.PrimaryKeyConstraint("id", name="pk_ratings"),
         _reference("ratings", "version_id"),
     )
@@ -106,7 +106,7 @@ def _make_feedback() -> None:
         sa.Column("prompt", sa.Text(), nullable=False),
         sa.Column("rater", sa.Text(), nullable=False),
         sa.Column("at", _TIME, nullable=False),
-        sa.CheckConstraint("outcome IN ('a', 'b', 'tie')", name="ck_preferences_outcome"),
+        sa.CheckConstraint("outcome IN ('a', 'b', 'tie')", name=op.f("ck_preferences_outcome")),
         sa.PrimaryKeyConstraint("id", name="pk_preferences"),
         _reference("preferences", "a_id"),
         _reference("preferences", "b_id"),
