@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intrinsic.routing import HybridRouter, RouterOptions, Vectors
-from intrinsic.routing.choice import NEAR, raised
+from intrinsic.routing.choice import NEAR as LOOKED_AT
+from intrinsic.routing.choice import raised
 from intrinsic.routing.stickiness import KEPT_PER_REQUEST, UNCONNECTED, Sessions, follows_up
 from intrinsic.selection import RouteContext, Selection
 from tests.bus.backends import both_backends
@@ -159,7 +160,7 @@ async def test_only_the_nearest_are_looked_at() -> None:
     for query in ("and a", "and z"):
         router.looked_at.clear()
         await router.route(query, candidates=cards(names), context=S)
-    assert router.looked_at == [NEAR]
+    assert router.looked_at == [LOOKED_AT]
     assert (await router.route("and z", candidates=cards(names), context=S)) == []
 
 
