@@ -102,7 +102,7 @@ def compare(versions: Sequence[str], ratings: Ratings, votes: Sequence[Vote]) ->
         raise ConfigError(
             f"versions to compare are {list(versions)!r:.200}; name one or more, each once"
         )
-    given: dict[Version, Sequence[Rating]] = {**ratings}
+    given: dict[Version, Sequence[Rating]] = dict(ratings.items())
     has_base = bool(given.get(None)) or any(between(v, None, votes) for v in versions)
     shown: list[Version] = [*versions, None] if has_base else [*versions]
     return Comparison(
