@@ -27,6 +27,15 @@ def add_version(connection: Connection, record: VersionRecord) -> None:
     note(connection, record.id, "registered", **detail)
 
 
+def refuse_taken(connection: Connection, record: VersionRecord) -> None:
+    """Raise as `add_version` would, where name and version are taken already."""
+    known = select(VERSIONS.c.id).where(
+        VERSIONS.c.name == record.name, VERSIONS.c.version == record.version
+    )
+    if connection.execute(known).first() is not None:
+        raise _taken(connection, record)
+
+
 def refusal_of(connection: Connection, record: VersionRecord) -> AdapterExistsError | None:
     """Add a version; return why it was refused, None where it was not."""
     try:
