@@ -142,6 +142,10 @@ class MemoryBus:
         """Call `callback(notice)`, a plain function, whenever something of that name happens."""
         return self._pipeline.observers.add(name, callback)
 
+    def tell(self, notice: Notice) -> None:
+        """Tell the observers what happened beside the bus, such as to an adapter."""
+        self._pipeline.observers.tell(notice)
+
     # -- publishing ----------------------------------------------------------------------------
 
     async def publish(self, event: MemoryEvent) -> PublishReport:

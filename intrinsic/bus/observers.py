@@ -24,6 +24,12 @@ NoticeName = Literal[
     "resumed",
     "flushed",
     "dropped",
+    "adapter.registered",
+    "adapter.activated",
+    "adapter.deactivated",
+    "adapter.changed",
+    "adapter.renamed",
+    "adapter.deleted",
 ]
 """What an observer can be told of."""
 
@@ -37,6 +43,8 @@ class Notice(NamedTuple):
     error: BaseException | None = None
     report: PublishReport | None = None
     reason: str | None = None
+    adapter: str | None = None
+    """`name@version`, of what the registry tells."""
 
 
 Observer = Callable[[Notice], object]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from intrinsic.errors import (
 )
 from intrinsic.registry.entry import CONFIG_NAME, AdapterEntry, read_entry, with_fields
 from intrinsic.registry.links import refuse_links_out
+from intrinsic.registry.store.numbering import next_free
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class AdapterRegistry:
         self.max_loaded = max_loaded
         self.problems: list[ScanProblem] = []
         self._entries: dict[str, AdapterEntry] = {}
+        self._versions: dict[str, dict[str, AdapterEntry]] = {}  # by name, then by key
+        self._active: dict[str, set[str]] = {}  # keys, of names whose versions are switched
+        self._gone: dict[str, str] = {}  # why a version that was known cannot be used
+        self._listed: list[AdapterEntry] | None = None
         self._loaded: list[str] = []
 
     @classmethod
@@ -99,32 +104,80 @@ class AdapterRegistry:
             },
         )
         if entry.key in self._entries:
+            taken = {known.card.version for known in self._versions[entry.name].values()}
             raise AdapterExistsError(
                 f"adapter {entry.name!r} version {entry.card.version!r} is registered already; "
-                f"the next free version is {self._next_version(entry.card)!r}"
+                f"the next free version is {next_free(entry.card.version, taken)!r}"
             )
-        self._entries[entry.key] = entry
+        self.put(entry)
         return entry
 
-    def remove_adapter(self, name: str) -> AdapterEntry:
-        """Forget an adapter: it is routed to no more. Raises `AdapterNotFoundError`."""
-        return self._entries.pop(self.get_adapter(name).key)
+    def put(self, entry: AdapterEntry, *, active: bool | None = None) -> None:
+        """Make an entry known, in place of one of the same name and version.
+
+        `active` says whether routing may choose it, and whether its name means it. Where no
+        version of a name was ever given an `active`, the newest one is.
+        """
+        self._entries[entry.key] = entry
+        self._versions.setdefault(entry.name, {})[entry.key] = entry
+        self._gone.pop(entry.key, None)
+        self._listed = None
+        if active is not None:
+            self.set_active(entry.key, active)
+
+    def set_active(self, key: str, active: bool) -> None:
+        """Switch a version (`name@version`) on or off. Raises `AdapterNotFoundError`."""
+        keys = self._active.setdefault(self.get_adapter(key).name, set())
+        (keys.add if active else keys.discard)(key)
+        self._listed = None
+
+    def is_active(self, key: str) -> bool:
+        """Whether routing may choose that version (`name@version`)."""
+        return any(entry.key == key for entry in self.list_adapters())
+
+    def remove_adapter(self, name: str, *, why: str = "") -> AdapterEntry:
+        """Forget an adapter: it is routed to no more. Raises `AdapterNotFoundError`.
+
+        With `why`, a sentence, whoever asks for that version is told so.
+        """
+        entry = self._entries.pop(self.get_adapter(name).key)
+        del self._versions[entry.name][entry.key]
+        self._active.get(entry.name, set()).discard(entry.key)
+        if not self._versions[entry.name]:
+            del self._versions[entry.name]
+            self._active.pop(entry.name, None)
+        if why:
+            self._gone[entry.key] = why
+        self._listed = None
+        return entry
 
     def get_adapter(self, name: str) -> AdapterEntry:
-        """Return the adapter `name@version`, or the newest version of `name`.
+        """Return the adapter `name@version`, or the newest active version of `name`.
 
-        Raises `AdapterNotFoundError` with the known names.
+        Raises `AdapterNotFoundError` with the known names, or with the versions of a name of
+        which none is active.
         """
         if name in self._entries:
             return self._entries[name]
-        versions = [entry for entry in self._entries.values() if entry.name == name]
-        if not versions:
-            raise AdapterNotFoundError.of(name, {e.name for e in self._entries.values()})
-        return max(versions, key=lambda entry: _order(entry.card.version))
+        if name in self._gone:
+            raise AdapterNotFoundError(self._gone[name])
+        versions = self._versions.get(name)
+        if versions is None:
+            raise AdapterNotFoundError.of(name, self._versions)
+        active = self._active.get(name)
+        if active is None:
+            return _newest(versions.values())
+        if not active:
+            listed = ", ".join(entry.key for entry in sorted(versions.values(), key=_place))
+            raise AdapterNotFoundError(
+                f"adapter {name!r} has no active version; name one of {listed}, or activate one "
+                f"with 'intrinsic adapters activate'"
+            )
+        return _newest(versions[key] for key in active)
 
     def knows(self, name: str) -> bool:
         """Whether there is an adapter of that name, or `name@version`."""
-        return name in self._entries or any(e.name == name for e in self._entries.values())
+        return name in self._entries or name in self._versions
 
     def find_path(self, path: Path) -> AdapterEntry | None:
         """The adapter, of any version, whose files lie in that folder."""
@@ -137,9 +190,21 @@ class AdapterRegistry:
         return [e for e in self.list_adapters() if e.card.domain.lower() == domain.lower()]
 
     def list_adapters(self) -> list[AdapterEntry]:
-        """Return the newest version of every adapter, by name."""
-        names = sorted({entry.name for entry in self._entries.values()})
-        return [self.get_adapter(name) for name in names]
+        """Return what routing may choose, by name: the active versions, or else the newest."""
+        if self._listed is None:
+            found: list[AdapterEntry] = []
+            for name in sorted(self._versions):
+                versions, active = self._versions[name], self._active.get(name)
+                if active is None:
+                    found.append(_newest(versions.values()))
+                else:
+                    found.extend(sorted((versions[key] for key in active), key=_place))
+            self._listed = found
+        return list(self._listed)
+
+    def versions(self, name: str) -> list[AdapterEntry]:
+        """Return all known versions of a name, oldest first; none of an unknown one."""
+        return sorted(self._versions.get(name, {}).values(), key=_place)
 
     @property
     def loaded_adapters(self) -> tuple[str, ...]:
@@ -156,14 +221,6 @@ class AdapterRegistry:
         if key in self._loaded:
             self._loaded.remove(key)
 
-    def _next_version(self, card: AdapterCard) -> str:
-        taken = {entry.card.version for entry in self._entries.values() if entry.name == card.name}
-        head, number = re.match(r"^(.*?)(\d*)$", card.version, re.DOTALL).groups()  # type: ignore[union-attr]
-        count = int(number or 0) + 1
-        while f"{head}{count}" in taken:
-            count += 1
-        return f"{head}{count}"
-
     def __len__(self) -> int:
         """How many adapter versions are known."""
         return len(self._entries)
@@ -174,6 +231,14 @@ def _expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{path} cannot be found: {error}") from None
+
+
+def _newest(entries: Iterable[AdapterEntry]) -> AdapterEntry:
+    return max(entries, key=_place)
+
+
+def _place(entry: AdapterEntry) -> list[tuple[int, int, str]]:
+    return _order(entry.card.version)
 
 
 def _order(version: str) -> list[tuple[int, int, str]]:

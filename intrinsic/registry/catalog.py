@@ -1,0 +1,229 @@
+"""The catalog: every version of a team's adapters, in a database, and the live view of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from intrinsic.bus import MemoryBus, NoticeName
+from intrinsic.card import AdapterCard
+from intrinsic.errors import AdapterExistsError, ConfigError
+from intrinsic.registry.live_view import LiveView
+from intrinsic.registry.registering import Newcomer, examine
+from intrinsic.registry.registry import AdapterRegistry
+from intrinsic.registry.store.changes import Change
+from intrinsic.registry.store.copies import Copies
+from intrinsic.registry.store.database import Database
+from intrinsic.registry.store.feedback import Feedback
+from intrinsic.registry.store.listing import ListQuery, Page, list_versions
+from intrinsic.registry.store.numbering import version_order
+from intrinsic.registry.store.records import VersionRecord
+from intrinsic.registry.store.usage import UsageLog
+from intrinsic.registry.store.versions import Versions
+
+logger = logging.getLogger("intrinsic.registry")
+
+
+class AdapterCatalog:
+    """Adapters that are registered, switched on and off, renamed and deleted; an async context.
+
+    `where` is a SQLite file or a URL of PostgreSQL. `live` is what routing and the manager ask; it
+    holds what is not deleted, and follows every change made here at once and changes of other
+    processes on `refresh`. Each change is told to the observers of `bus` (`adapter.registered` and
+    so on). Files that are copied lie in `files`, by default beside the SQLite file. All methods
+    raise `RegistryError` where the database fails.
+    """
+
+    def __init__(
+        self,
+        where: str | Path,
+        *,
+        live: AdapterRegistry | None = None,
+        bus: MemoryBus | None = None,
+        files: str | Path | None = None,
+    ) -> None:
+        self.database = Database(where)
+        self.live = AdapterRegistry() if live is None else live
+        self.usage = UsageLog(self.database)
+        self.feedback = Feedback(self.database)
+        self.versions = Versions(self.database)
+        self._view = LiveView(self.live, bus)
+        file = self.database.file
+        root = Path(files) if files is not None else file and file.with_name(f"{file.name}.files")
+        self._copies = None if root is None else Copies(self.database, root)
+        self._changing = anyio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.database)
+            await stack.enter_async_context(self.usage)
+            if self._copies is not None:
+                for left in await self._copies.sweep():
+                    logger.warning("removed what a registration that was killed left: %s", left)
+            await self._follow()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def register(
+        self, newcomer: Newcomer, *, copy: bool = False, activate: bool | None = None
+    ) -> VersionRecord:
+        """Check an adapter's files and keep it as a new version.
+
+        With `copy` its files are copied into the registry's own folder; otherwise they stay where
+        they are. By default the first version of a name is active, and later ones are not. Raises
+        `AdapterExistsError`, which names the next free version, `CheckpointError`,
+        `UnsupportedAdapterError` or `ConfigError`; then nothing has changed.
+        """
+        record = await anyio.to_thread.run_sync(examine, newcomer)
+        async with self._change():
+            if copy:
+                record = await self._own_files.add(record)
+            else:
+                await self.versions.add(record)
+            self._view.note(record, "adapter.registered")
+            first = not any(e.key != record.key for e in self.live.versions(record.name))
+            if activate or (activate is None and first):
+                record = await self._switch(record, True, only=True)
+        return record
+
+    async def register_all(
+        self, records: Sequence[VersionRecord]
+    ) -> tuple[AdapterExistsError | None, ...]:
+        """Keep many that were examined, in one transaction; say for each why it was refused.
+
+        A version is active where it is the newest of a name that was not known.
+        """
+        async with self._change():
+            known = self._view.names
+            newest = _newest_of_each(record for record in records if record.name not in known)
+            refusals = await self.versions.add_many(records)
+            for record, refusal in zip(records, refusals, strict=True):
+                if refusal is None:
+                    self._view.note(record, "adapter.registered")
+            for record in newest:
+                if record.key in self._view.ids:
+                    await self._switch(record, True, only=True)
+        return refusals
+
+    async def get(self, key: str) -> VersionRecord:
+        """Return `name@version`, or of a name the active version, else the newest.
+
+        Raises `AdapterNotFoundError`, which says so where it was deleted.
+        """
+        return await self.versions.get(key)
+
+    async def list(self, query: ListQuery | None = None) -> Page:
+        """Return a page of the versions."""
+        return await list_versions(self.database, query)
+
+    async def history(self, key: str) -> tuple[Change, ...]:
+        """Return what happened to `name@version`, or to all versions of a name, oldest first."""
+        return await self.versions.history(key)
+
+    async def activate(self, key: str, *, only: bool = True) -> VersionRecord:
+        """Offer a version to routing from the next request on.
+
+        Other versions of its name are switched off, unless `only` is false. Raises
+        `AdapterNotFoundError`.
+        """
+        async with self._change():
+            return await self._switch(await self.get(key), True, only=only)
+
+    async def deactivate(self, key: str) -> VersionRecord:
+        """Offer a version to routing no more; those who hold it finish with it."""
+        async with self._change():
+            return await self._switch(await self.get(key), False, only=False)
+
+    async def rename(self, name: str, new_name: str) -> tuple[VersionRecord, ...]:
+        """Give all versions of a name another one. Raises as `Versions.rename` does."""
+        async with self._change():
+            renamed = await self.versions.rename(name, new_name)
+            for record in renamed:
+                self._view.note(record, "adapter.renamed")
+        return renamed
+
+    async def delete(self, key: str) -> VersionRecord:
+        """Make a version unusable for ever; its history, use and feedback stay.
+
+        Files that the registry copied stay too, until they are removed by hand. Raises
+        `AdapterNotFoundError`.
+        """
+        async with self._change():
+            record = await self.versions.delete((await self.get(key)).id)
+            self._view.gone(record)
+        return record
+
+    async def update_card(self, key: str, card: AdapterCard) -> VersionRecord:
+        """Replace the card of a version. Raises `ConfigError` for another name or version."""
+        async with self._change():
+            record = await self.versions.update_card((await self.get(key)).id, card)
+            self._view.note(record, "adapter.changed")
+        return record
+
+    async def refresh(self) -> int:
+        """Follow what other processes have changed; return how many versions that were."""
+        async with self._change():
+            return await self._follow()
+
+    def id_of(self, key: str) -> str | None:
+        """The id of a live version `name@version`, None where there is none."""
+        return self._view.ids.get(key)
+
+    @property
+    def _own_files(self) -> Copies:
+        if self._copies is None:
+            raise ConfigError(
+                f"the registry {self.database.shown} has no folder of its own for copies; "
+                "name one with --files, or register without --copy"
+            )
+        return self._copies
+
+    async def _switch(self, record: VersionRecord, active: bool, *, only: bool) -> VersionRecord:
+        for changed in await self.versions.set_active(record.id, active, only=only):
+            name: NoticeName = "adapter.activated" if changed.active else "adapter.deactivated"
+            self._view.note(changed, name)
+            record = changed if changed.id == record.id else record
+        return record
+
+    @asynccontextmanager
+    async def _change(self) -> AsyncIterator[None]:
+        """One change after the other; one that is cancelled may have been written by then."""
+        async with self._changing:
+            try:
+                yield
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await self._follow()
+                raise
+
+    async def _follow(self) -> int:
+        there = {one.id: one for one in await self.versions.all_live()}
+        missing = self._view.missing(there)
+        for record in (await self.versions.by_ids(missing)).values():
+            self._view.gone(record)
+        return len(missing) + self._view.follow(there)
+
+
+def _newest_of_each(records: Iterable[VersionRecord]) -> list[VersionRecord]:
+    newest: dict[str, VersionRecord] = {}
+    for record in records:
+        other = newest.get(record.name)
+        if other is None or version_order(other.version) < version_order(record.version):
+            newest[record.name] = record
+    return list(newest.values())
