@@ -125,7 +125,9 @@ def _on_this_machine(plan: LoraPlan) -> LoraPlan:
     """The plan with its device and number format chosen. Raises `ConfigError` without CUDA."""
     cuda = torch.cuda.is_available()
     if plan.device == "cuda" and not cuda:
-        raise ConfigError("device is 'cuda', and torch finds no CUDA device here; use cpu or auto")
+        raise ConfigError(
+            "--device is 'cuda', and torch finds no CUDA device here; use cpu or auto"
+        )
     device = ("cuda" if cuda else "cpu") if plan.device == "auto" else plan.device
     if plan.dtype != "auto":
         return replace(plan, device=device)

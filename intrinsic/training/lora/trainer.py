@@ -251,7 +251,7 @@ def _arguments(plan: LoraPlan, folder: Path, steps: int) -> TrainingArguments:
         per_device_train_batch_size=1,
         learning_rate=plan.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=math.ceil(0.03 * steps),
+        warmup_steps=int(0.03 * steps),
         weight_decay=0.0,
         max_grad_norm=1.0,
         optim="adamw_torch",
