@@ -119,6 +119,14 @@ class AdapterLoader:
             self._warn()
         await self._device.tell()
 
+    async def retire(self, key: str) -> None:
+        """Take an adapter off the device when its requests have ended; others load meanwhile."""
+        while key in self.table:
+            if self.table[key].leases:
+                await self._room.wait_for_release()
+            else:
+                await self.unload_if_idle(key)
+
     async def _bring(self, keys: Collection[str], *, wait: bool) -> None:
         stale = self._stale(keys)
         await self._room.drain(stale, wait=wait)
@@ -131,6 +139,8 @@ class AdapterLoader:
                 f"a mixture of {len(keys)} adapters does not fit max_loaded={self.max_loaded}; "
                 "use fewer or raise it"
             )
+        for key in newcomers:
+            await self.registry.demand_fit(key)
         try:
             await self._replace(newcomers, keep=keys, wait=wait)
         except OutgrownError:  # the sizes are known by now
@@ -161,6 +171,7 @@ class AdapterLoader:
     async def _prefetch(self, key: str) -> None:
         if key in self.table and not self._stale([key]):
             return
+        await self.registry.demand_fit(key)
         brought = False
         if self.host.keeps:
             held = self.host.holds(key)

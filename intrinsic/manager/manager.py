@@ -167,6 +167,17 @@ class AdapterManager:
         await self._loader.unload(key)
         self._active.pop(key, None)
 
+    async def retire(self, name: str) -> None:
+        """Take an adapter off the device when its requests have ended, however long they take.
+
+        New ones may still come meanwhile, and others are loaded. One that is not there is no error.
+        """
+        key = self._loaded_key(name)
+        self._active.pop(key, None)
+        if key in self._fusion.adapters:
+            await self.unfuse()
+        await self._loader.retire(key)
+
     def pin(self, name: str, *, pinned: bool = True) -> None:
         """Protect a loaded adapter from eviction, or no longer. Raises `AdapterNotLoadedError`."""
         key = self._loaded_key(name)

@@ -27,6 +27,10 @@ class Room:
         self._released.set()
         self._released = anyio.Event()
 
+    async def wait_for_release(self) -> None:
+        """Return when the next lease has ended."""
+        await self._released.wait()
+
     def excess_bytes(self, more_bytes: int) -> int:
         """By how much `max_bytes` would be exceeded with `more_bytes`; 0 or less fits."""
         limit = self._options.max_bytes

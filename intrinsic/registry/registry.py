@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from intrinsic.card import AdapterCard
 from intrinsic.errors import (
     AdapterExistsError,
     AdapterNotFoundError,
@@ -45,6 +44,8 @@ class AdapterRegistry:
         self._gone: dict[str, str] = {}  # why a version that was known cannot be used
         self._listed: list[AdapterEntry] | None = None
         self._loaded: list[str] = []
+        self.fit: Callable[[AdapterEntry], Awaitable[None]] | None = None
+        """Asked before an adapter is loaded; raises `IncompatibleAdapterError`."""
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, max_loaded: int = 3) -> AdapterRegistry:
@@ -205,6 +206,11 @@ class AdapterRegistry:
     def versions(self, name: str) -> list[AdapterEntry]:
         """Return all known versions of a name, oldest first; none of an unknown one."""
         return sorted(self._versions.get(name, {}).values(), key=_place)
+
+    async def demand_fit(self, key: str) -> None:
+        """Raise `IncompatibleAdapterError` for an adapter that `fit` says is for another model."""
+        if self.fit is not None:
+            await self.fit(self.get_adapter(key))
 
     @property
     def loaded_adapters(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from intrinsic.backends import ModelBackend
 from intrinsic.bus import MemoryBus, Notice
@@ -19,6 +19,9 @@ from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.router import Embedder, Router
 from intrinsic.wiring.base_scorer import BaseScorer
 from intrinsic.wiring.plugin_router import PluginRouter
+
+if TYPE_CHECKING:
+    from intrinsic.registry.catalog import AdapterCatalog
 
 
 class WeightInterface(NamedTuple):
@@ -33,7 +36,8 @@ class WiringOptions:
     """`router` is the name of a built-in or plugin router; at most `top_k` adapters are mixed.
 
     `routing` are the settings of the router, such as a calibration; its own where None. `llm` is
-    for the routers that ask a language model.
+    for the routers that ask a language model. `force_adapters` lets adapters of a catalog through
+    of which it is not known whether they are for the model; the engine checks their shapes.
     """
 
     router: str = "hybrid"
@@ -41,6 +45,7 @@ class WiringOptions:
     routing: RouterOptions | None = None
     llm: LLMOptions = field(default_factory=LLMOptions)
     manager: ManagerOptions = field(default_factory=ManagerOptions)
+    force_adapters: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -59,7 +64,7 @@ def make_plugins(folders: Iterable[str | Path] = ()) -> PluginManager:
 def setup_weight_interface(
     bus: MemoryBus,
     backend: ModelBackend,
-    registry: AdapterRegistry,
+    registry: AdapterRegistry | AdapterCatalog,
     embedder: Embedder | None = None,
     *,
     options: WiringOptions | None = None,
@@ -73,6 +78,9 @@ def setup_weight_interface(
     While the bus is suspended the active mixture is bypassed as well. Raises `ConfigError` for an
     unknown router, for one that needs what the backend cannot do, and for one that takes no
     settings where `routing` are given.
+
+    With an open catalog, its live registry is used: what it offers to routing is chosen from, use
+    is noted in it, and an adapter that is for another model is refused before it is loaded.
     """
     chosen = options or WiringOptions()
     found = plugins or bus.plugins or make_plugins()
@@ -81,6 +89,9 @@ def setup_weight_interface(
     make_router = found.factory("register_routers", chosen.router, "router")
     make_embedder = found.factory("register_embedders", "sentence-transformers", "embedder")
     encoder = make_embedder(None) if embedder is None else embedder
+    if not isinstance(registry, AdapterRegistry):
+        connect_catalog(registry, backend, found, forced=chosen.force_adapters)
+        registry = registry.live
     manager = AdapterManager(backend, registry, options=chosen.manager, plugins=found)
     offered = {"scorer": BaseScorer.of(manager), "llm": chosen.llm, "options": chosen.routing}
     routed = build_router(make_router, encoder, offered, name=chosen.router)
@@ -89,6 +100,24 @@ def setup_weight_interface(
     found.call_sync("register_handlers", bus=bus, interface=interface)
     _follow_kill_switch(bus, manager)
     return interface
+
+
+def connect_catalog(
+    catalog: AdapterCatalog, backend: ModelBackend, plugins: PluginManager, *, forced: bool = False
+) -> None:
+    """Note use in a catalog, and have its adapters judged by the model, where that can be seen."""
+    from intrinsic.registry.fitting import ModelFit
+    from intrinsic.registry.signature import ModelSignature
+    from intrinsic.wiring.usage_notes import UsageNotes
+
+    name = f"usage of {catalog.database.shown}"
+    if name in {info.name for info in plugins.list_plugins()}:  # of a catalog wired before
+        plugins.unregister(name)
+    plugins.register(UsageNotes(catalog), name)
+    model = getattr(backend, "model", None)
+    if model is not None:
+        signature = ModelSignature.of_model(model)
+        catalog.live.fit = ModelFit(catalog, backend.name, signature, forced=forced)
 
 
 def build_router(

@@ -1,0 +1,68 @@
+"""Whether the adapters of a catalog are for the model that runs, asked before one is loaded."""
+
+from __future__ import annotations
+
+from intrinsic.errors import IncompatibleAdapterError
+from intrinsic.registry.catalog import AdapterCatalog
+from intrinsic.registry.compatibility import Compatibility, check
+from intrinsic.registry.entry import AdapterEntry
+from intrinsic.registry.registering import found_in
+from intrinsic.registry.signature import ModelSignature
+from intrinsic.registry.store.listing import ListQuery
+from intrinsic.registry.store.records import VersionRecord
+
+_MOST_LISTED = 10
+_MOST_CHECKED = 1_000
+
+
+class ModelFit:
+    """Judges the versions of a catalog by one model; `forced` lets through what is unknown."""
+
+    def __init__(
+        self,
+        catalog: AdapterCatalog,
+        model_name: str,
+        model: ModelSignature,
+        *,
+        forced: bool = False,
+    ) -> None:
+        self._catalog = catalog
+        self._name = model_name
+        self._model = model
+        self._forced = forced
+
+    async def __call__(self, entry: AdapterEntry) -> None:
+        """Raise `IncompatibleAdapterError`, which names adapters that fit, for one that does not.
+
+        What the catalog does not know is left to the engine, which checks every shape.
+        """
+        if self._catalog.id_of(entry.key) is None:
+            return
+        record = await self._catalog.get(entry.key)
+        found = self.judge(record)
+        if not found.allows(forced=self._forced):
+            raise IncompatibleAdapterError(
+                f"adapter {entry.key!r} is not for the model that runs: {found.reason}; "
+                + await self._others(record)
+            )
+
+    def judge(self, record: VersionRecord) -> Compatibility:
+        """Say whether a version is for the model, and why. Raises `ConfigError`."""
+        inspection, recorded = found_in(record.inspection)
+        return check(inspection, recorded, self._name, self._model)
+
+    async def compatible(self, domain: str = "") -> list[VersionRecord]:
+        """Return the active versions that fit, those of `domain` first, then by name.
+
+        Of more than a thousand active versions, the first thousand by name are looked at.
+        """
+        page = await self._catalog.list(ListQuery(active=True, limit=_MOST_CHECKED))
+        fits = [one for one in page.records if self.judge(one).allows(forced=self._forced)]
+        return sorted(fits, key=lambda one: one.card.domain.lower() != domain.lower())
+
+    async def _others(self, record: VersionRecord) -> str:
+        fits = await self.compatible(record.card.domain)
+        if not fits:
+            return "no active adapter fits it"
+        shown = ", ".join(one.key for one in fits[:_MOST_LISTED])
+        return f"these fit: {shown}" + (", ..." if len(fits) > _MOST_LISTED else "")
