@@ -103,15 +103,17 @@ class AdapterCatalog:
         return record
 
     async def register_all(
-        self, records: Sequence[VersionRecord]
+        self, records: Sequence[VersionRecord], *, activate: bool | None = None
     ) -> tuple[AdapterExistsError | None, ...]:
         """Keep many that were examined, in one transaction; say for each why it was refused.
 
-        A version is active where it is the newest of a name that was not known.
+        By default a version is active where it is the newest of a name that was not known; with
+        `activate` the newest of every name is, or none.
         """
         async with self._change():
-            known = self._view.names
-            newest = _newest_of_each(record for record in records if record.name not in known)
+            known: frozenset[str] = frozenset() if activate else self._view.names
+            wanted = () if activate is False else records
+            newest = _newest_of_each(record for record in wanted if record.name not in known)
             refusals = await self.versions.add_many(records)
             for record, refusal in zip(records, refusals, strict=True):
                 if refusal is None:

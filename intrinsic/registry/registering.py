@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from intrinsic.card import AdapterCard
 from intrinsic.errors import CheckpointError, ConfigError
 from intrinsic.registry.entry import read_entry, with_fields
 from intrinsic.registry.inspection import Inspection, inspect
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 OWN_TRAINER = "intrinsic train"
 _SIGNATURE = "base_signature"
+_CARD = "card_in_files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ def examine(newcomer: Newcomer) -> VersionRecord:
 
     folder = _folder(newcomer.path)
     said = ("name", "version", "domain", "description", "keywords", "examples")
-    entry = with_fields(read_entry(folder), {key: getattr(newcomer, key) for key in said})
+    read = read_entry(folder)
+    entry = with_fields(read, {key: getattr(newcomer, key) for key in said})
     found = inspect(folder)
     provenance = newcomer.provenance or Provenance.read(folder)
     base = newcomer.base_model or found.base_model or (provenance.base_model if provenance else "")
@@ -61,7 +64,8 @@ def examine(newcomer: Newcomer) -> VersionRecord:
         bytes=found.bytes,
         base_model=base,
         inspection=found.as_json()
-        | ({} if signature is None else {_SIGNATURE: signature.as_json()}),
+        | ({} if signature is None else {_SIGNATURE: signature.as_json()})
+        | kept_card(read.card),
         provenance=provenance,
         trained_here=provenance is not None and provenance.trainer == OWN_TRAINER,
     )
@@ -80,11 +84,25 @@ def signature_of(base_model: str) -> ModelSignature | None:
 def found_in(inspection: Mapping[str, Any]) -> tuple[Inspection, ModelSignature | None]:
     """Take apart what a record's `inspection` keeps. Raises `ConfigError`."""
     values = dict(inspection)
+    values.pop(_CARD, None)
     signature = values.pop(_SIGNATURE, None)
     return (
         Inspection.from_json(values),
         None if signature is None else ModelSignature.from_json(signature),
     )
+
+
+def kept_card(card: AdapterCard) -> dict[str, Any]:
+    """What an `inspection` keeps of the card that was read from the files."""
+    return {_CARD: {key: value for key, value in asdict(card).items() if value not in ("", (), None)}}
+
+
+def card_in_files(inspection: Mapping[str, Any]) -> AdapterCard | None:
+    """The card as the files had it when they were last read; None where that was not kept."""
+    values = inspection.get(_CARD)
+    if values is None:
+        return None
+    return AdapterCard(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def _folder(path: Path) -> Path:

@@ -145,7 +145,7 @@ class Versions:
         bytes: int | None = None,
         inspection: Mapping[str, Any] | None = None,
     ) -> VersionRecord:
-        """Accept that a version's files have changed; note the digest that they had.
+        """Accept what a version's files are now; note the digest that they had, if it changed.
 
         Raises `AdapterNotFoundError`.
         """
@@ -166,6 +166,7 @@ class Versions:
                     bytes=changed.bytes,
                     inspection=dict(changed.inspection),
                 )
+            if digest != record.digest:
                 note(connection, version_id, "digest", before=record.digest, after=digest)
             return changed
 
