@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,8 @@ import anyio.to_thread
 
 from intrinsic.bus import MemoryBus, NoticeName
 from intrinsic.card import AdapterCard
-from intrinsic.errors import AdapterExistsError, ConfigError
+from intrinsic.errors import AdapterExistsError, CheckpointError, ConfigError
+from intrinsic.registry.inspection import digest_of
 from intrinsic.registry.live_view import LiveView
 from intrinsic.registry.registering import Newcomer, examine
 from intrinsic.registry.registry import AdapterRegistry
@@ -91,9 +93,18 @@ class AdapterCatalog:
         `UnsupportedAdapterError` or `ConfigError`; then nothing has changed.
         """
         record = await anyio.to_thread.run_sync(examine, newcomer)
+        return await self.keep(record, copy=copy, activate=activate)
+
+    async def keep(
+        self, record: VersionRecord, *, copy: bool = False, activate: bool | None = None
+    ) -> VersionRecord:
+        """Keep a version that was examined, as `register` does.
+
+        Raises `CheckpointError` where files that are to be copied have changed since then.
+        """
         async with self._change():
             if copy:
-                record = await self._own_files.add(record)
+                record = await self._own_files.add(record, check=partial(_is_still, record))
             else:
                 await self.versions.add(record)
             self._view.note(record, "adapter.registered")
@@ -113,7 +124,7 @@ class AdapterCatalog:
         async with self._change():
             known: frozenset[str] = frozenset() if activate else self._view.names
             wanted = () if activate is False else records
-            newest = _newest_of_each(record for record in wanted if record.name not in known)
+            newest = newest_of_each(record for record in wanted if record.name not in known)
             refusals = await self.versions.add_many(records)
             for record, refusal in zip(records, refusals, strict=True):
                 if refusal is None:
@@ -222,10 +233,18 @@ class AdapterCatalog:
         return len(missing) + self._view.follow(there)
 
 
-def _newest_of_each(records: Iterable[VersionRecord]) -> list[VersionRecord]:
+def newest_of_each(records: Iterable[VersionRecord]) -> list[VersionRecord]:
+    """The newest version of each name."""
     newest: dict[str, VersionRecord] = {}
     for record in records:
         other = newest.get(record.name)
         if other is None or version_order(other.version) < version_order(record.version):
             newest[record.name] = record
     return list(newest.values())
+
+
+def _is_still(record: VersionRecord, copy: Path) -> None:
+    if digest_of(copy) != record.digest:
+        raise CheckpointError(
+            f"{record.path} has changed while it was registered; try again when nobody writes there"
+        )

@@ -94,7 +94,8 @@ def found_in(inspection: Mapping[str, Any]) -> tuple[Inspection, ModelSignature 
 
 def kept_card(card: AdapterCard) -> dict[str, Any]:
     """What an `inspection` keeps of the card that was read from the files."""
-    return {_CARD: {key: value for key, value in asdict(card).items() if value not in ("", (), None)}}
+    values = asdict(card).items()
+    return {_CARD: {key: value for key, value in values if value not in ("", (), None)}}
 
 
 def card_in_files(inspection: Mapping[str, Any]) -> AdapterCard | None:
@@ -102,7 +103,8 @@ def card_in_files(inspection: Mapping[str, Any]) -> AdapterCard | None:
     values = inspection.get(_CARD)
     if values is None:
         return None
-    return AdapterCard(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    fields: dict[str, Any] = dict(values)
+    return AdapterCard(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
 def _folder(path: Path) -> Path:
