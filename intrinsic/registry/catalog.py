@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +14,9 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
-from intrinsic.bus import MemoryBus, NoticeName
+from intrinsic.bus import MemoryBus
 from intrinsic.card import AdapterCard
-from intrinsic.errors import AdapterExistsError, CheckpointError, ConfigError
+from intrinsic.errors import AdapterExistsError, CheckpointError, ConfigError, RegistryError
 from intrinsic.registry.inspection import digest_of
 from intrinsic.registry.live_view import LiveView
 from intrinsic.registry.registering import Newcomer, examine
@@ -23,12 +24,14 @@ from intrinsic.registry.registry import AdapterRegistry
 from intrinsic.registry.store.changes import Change
 from intrinsic.registry.store.copies import Copies
 from intrinsic.registry.store.database import Database
+from intrinsic.registry.store.entering import enter, enter_many, newest_of_each
 from intrinsic.registry.store.feedback import Feedback
 from intrinsic.registry.store.listing import ListQuery, Page, list_versions
-from intrinsic.registry.store.numbering import version_order
 from intrinsic.registry.store.records import VersionRecord
 from intrinsic.registry.store.usage import UsageLog
 from intrinsic.registry.store.versions import Versions
+
+__all__ = ["AdapterCatalog", "newest_of_each"]
 
 logger = logging.getLogger("intrinsic.registry")
 
@@ -61,6 +64,7 @@ class AdapterCatalog:
         root = Path(files) if files is not None else file and file.with_name(f"{file.name}.files")
         self._copies = None if root is None else Copies(self.database, root)
         self._changing = anyio.Lock()
+        self._behind = False
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -104,14 +108,12 @@ class AdapterCatalog:
         """
         async with self._change():
             if copy:
-                record = await self._own_files.add(record, check=partial(_is_still, record))
+                still = partial(_is_still, record)
+                kept = await self._own_files.add(record, check=still, activate=activate)
             else:
-                await self.versions.add(record)
-            self._view.note(record, "adapter.registered")
-            first = not any(e.key != record.key for e in self.live.versions(record.name))
-            if activate or (activate is None and first):
-                record = await self._switch(record, True, only=True)
-        return record
+                kept = await self.database.write(partial(enter, record=record, activate=activate))
+            await self._follow([record.name])
+        return kept
 
     async def register_all(
         self, records: Sequence[VersionRecord], *, activate: bool | None = None
@@ -122,16 +124,9 @@ class AdapterCatalog:
         `activate` the newest of every name is, or none.
         """
         async with self._change():
-            known: frozenset[str] = frozenset() if activate else self._view.names
-            wanted = () if activate is False else records
-            newest = newest_of_each(record for record in wanted if record.name not in known)
-            refusals = await self.versions.add_many(records)
-            for record, refusal in zip(records, refusals, strict=True):
-                if refusal is None:
-                    self._view.note(record, "adapter.registered")
-            for record in newest:
-                if record.key in self._view.ids:
-                    await self._switch(record, True, only=True)
+            add = partial(enter_many, records=records, activate=activate)
+            refusals = await self.database.write(add)
+            await self._follow({record.name for record in records})
         return refusals
 
     async def get(self, key: str) -> VersionRecord:
@@ -155,20 +150,17 @@ class AdapterCatalog:
         Other versions of its name are switched off, unless `only` is false. Raises
         `AdapterNotFoundError`.
         """
-        async with self._change():
-            return await self._switch(await self.get(key), True, only=only)
+        return await self._switch(key, True, only=only)
 
     async def deactivate(self, key: str) -> VersionRecord:
         """Offer a version to routing no more; those who hold it finish with it."""
-        async with self._change():
-            return await self._switch(await self.get(key), False, only=False)
+        return await self._switch(key, False, only=False)
 
     async def rename(self, name: str, new_name: str) -> tuple[VersionRecord, ...]:
         """Give all versions of a name another one. Raises as `Versions.rename` does."""
         async with self._change():
             renamed = await self.versions.rename(name, new_name)
-            for record in renamed:
-                self._view.note(record, "adapter.renamed")
+            await self._follow([name, new_name])
         return renamed
 
     async def delete(self, key: str) -> VersionRecord:
@@ -179,14 +171,14 @@ class AdapterCatalog:
         """
         async with self._change():
             record = await self.versions.delete((await self.get(key)).id)
-            self._view.gone(record)
+            await self._follow([record.name])
         return record
 
     async def update_card(self, key: str, card: AdapterCard) -> VersionRecord:
         """Replace the card of a version. Raises `ConfigError` for another name or version."""
         async with self._change():
             record = await self.versions.update_card((await self.get(key)).id, card)
-            self._view.note(record, "adapter.changed")
+            await self._follow([record.name])
         return record
 
     async def refresh(self) -> int:
@@ -207,44 +199,45 @@ class AdapterCatalog:
             )
         return self._copies
 
-    async def _switch(self, record: VersionRecord, active: bool, *, only: bool) -> VersionRecord:
-        for changed in await self.versions.set_active(record.id, active, only=only):
-            name: NoticeName = "adapter.activated" if changed.active else "adapter.deactivated"
-            self._view.note(changed, name)
-            record = changed if changed.id == record.id else record
-        return record
+    async def _switch(self, key: str, active: bool, *, only: bool) -> VersionRecord:
+        async with self._change():
+            record = await self.get(key)
+            changed = await self.versions.set_active(record.id, active, only=only)
+            await self._follow([record.name])
+        return next((one for one in changed if one.id == record.id), replace(record, active=active))
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:
-        """One change after the other; one that is cancelled may have been written by then."""
+        """One change after the other; one that was cut off may have been written by then."""
         async with self._changing:
             try:
-                yield
-            except anyio.get_cancelled_exc_class():
-                with anyio.CancelScope(shield=True):
+                if self._behind:
                     await self._follow()
+                yield
+            except (RegistryError, anyio.get_cancelled_exc_class()):
+                self._behind = True
+                with anyio.CancelScope(shield=True):
+                    await self._try_to_follow()
                 raise
 
-    async def _follow(self) -> int:
-        there = {one.id: one for one in await self.versions.all_live()}
-        missing = self._view.missing(there)
-        for record in (await self.versions.by_ids(missing)).values():
-            self._view.gone(record)
-        return len(missing) + self._view.follow(there)
+    async def _try_to_follow(self) -> None:
+        try:
+            await self._follow()
+        except RegistryError as error:
+            logger.warning("the live registry follows at the next change or refresh: %s", error)
 
-
-def newest_of_each(records: Iterable[VersionRecord]) -> list[VersionRecord]:
-    """The newest version of each name."""
-    newest: dict[str, VersionRecord] = {}
-    for record in records:
-        other = newest.get(record.name)
-        if other is None or version_order(other.version) < version_order(record.version):
-            newest[record.name] = record
-    return list(newest.values())
+    async def _follow(self, names: Collection[str] | None = None) -> int:
+        """Bring the live view of these names, or of all, to what the database says."""
+        there = {one.id: one for one in await self.versions.all_live(names)}
+        missing = self._view.missing(there, names)
+        found = await self.versions.by_ids(missing) if missing else {}
+        self._behind = self._behind and names is not None
+        return self._view.follow(there, {one: found.get(one) for one in missing})
 
 
 def _is_still(record: VersionRecord, copy: Path) -> None:
     if digest_of(copy) != record.digest:
         raise CheckpointError(
-            f"{record.path} has changed while it was registered; try again when nobody writes there"
+            f"{record.path} has changed while it was registered; "
+            "register it when nobody writes to it"
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from intrinsic.bus import MemoryBus, Notice, NoticeName
 from intrinsic.registry.entry import AdapterEntry
@@ -20,58 +21,54 @@ class LiveView:
         self._bus = bus
         self._known: dict[str, LiveVersion] = {}  # by id
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names that have a version."""
-        return frozenset(one.card.name for one in self._known.values())
+    def missing(
+        self, there: Mapping[str, LiveVersion], names: Collection[str] | None = None
+    ) -> list[str]:
+        """The ids of known versions, of these names or all, that are not `there` any more."""
+        return [
+            version_id
+            for version_id, one in self._known.items()
+            if version_id not in there and (names is None or one.card.name in names)
+        ]
 
-    def note(self, record: VersionRecord, name: NoticeName) -> None:
-        """Take over what was written of a version, and say what that was."""
-        version = LiveVersion(
-            id=record.id,
-            card=record.card,
-            path=record.path,
-            base_model=record.base_model,
-            digest=record.digest,
-            bytes=record.bytes,
-            active=record.active,
-        )
-        before = self._known.get(version.id)
-        if before is not None and before.key != version.key:
-            self._forget(before, _renamed(before, version))
-        self._put(version)
-        self._tell(name, version.key)
+    def follow(
+        self, there: Mapping[str, LiveVersion], missing: Mapping[str, VersionRecord | None]
+    ) -> int:
+        """Take over what is new or other than known; return how many versions that are.
 
-    def gone(self, record: VersionRecord) -> None:
-        """Take a deleted version out; whoever asks for it is told when that was."""
-        version = self._known.get(record.id)
-        if version is None:
-            return
-        moment = "" if record.deleted_at is None else f" on {when(record.deleted_at)}"
+        `missing` are known ones that are not `there`: deleted, or of another name by now. What is
+        told comes last, when all is in place: first what was deleted and renamed, then what is
+        new, then what is switched off and on.
+        """
+        there = dict(there)
+        notices: list[Notice] = []
+        for version_id, record in missing.items():
+            if record is not None and record.deleted_at is None:
+                there[version_id] = _live(record)
+            else:
+                notices.append(self._gone(version_id, record))
+        changed = [(self._known.get(one.id), one) for one in there.values()]
+        changed = [(before, one) for before, one in changed if before != one]
+        for before, one in changed:
+            if before is not None and before.key != one.key:
+                self._forget(before, f"adapter {before.key!r} is called {one.key!r} now")
+        for before, one in changed:
+            self._put(one)
+            notices += _what_changed(before, one)
+        if self._bus is not None:
+            for notice in sorted(notices, key=_turn):
+                self._bus.tell(notice)
+        return len(changed) + sum(notice.name == "adapter.deleted" for notice in notices)
+
+    def _gone(self, version_id: str, record: VersionRecord | None) -> Notice:
+        version = self._known[version_id]
+        moment = record and record.deleted_at
         self._forget(
             version,
-            f"adapter {version.key!r} was deleted{moment} and can be used no more; "
-            "use another version, or register it anew as one",
+            f"adapter {version.key!r} was deleted{f' on {when(moment)}' if moment else ''} and can "
+            "be used no more; use another version, or register it anew as one",
         )
-        self._tell("adapter.deleted", version.key)
-
-    def missing(self, there: Mapping[str, LiveVersion]) -> list[str]:
-        """The ids of versions that are known and are not `there` any more."""
-        return [version_id for version_id in self._known if version_id not in there]
-
-    def follow(self, there: Mapping[str, LiveVersion]) -> int:
-        """Take over all versions that are new or other than known; return how many."""
-        changed = [one for one in there.values() if self._known.get(one.id) != one]
-        before = {one.id: self._known.get(one.id) for one in changed}
-        for version in changed:
-            old = before[version.id]
-            if old is not None and old.key != version.key:
-                self._forget(old, _renamed(old, version))
-        for version in changed:
-            self._put(version)
-            for name in _what_changed(before[version.id], version):
-                self._tell(name, version.key)
-        return len(changed)
+        return Notice("adapter.deleted", adapter=version.key)
 
     def _put(self, version: LiveVersion) -> None:
         self._known[version.id] = version
@@ -81,27 +78,53 @@ class LiveView:
 
     def _forget(self, version: LiveVersion, why: str) -> None:
         del self._known[version.id]
-        self.ids.pop(version.key, None)
-        self.registry.remove_adapter(version.key, why=why)
-
-    def _tell(self, name: NoticeName, key: str) -> None:
-        if self._bus is not None:
-            self._bus.tell(Notice(name, adapter=key))
+        if self.ids.get(version.key) == version.id:  # else it is another one's by now
+            del self.ids[version.key]
+            if self.registry.knows(version.key):
+                self.registry.remove_adapter(version.key, why=why)
 
 
-def _renamed(before: LiveVersion, version: LiveVersion) -> str:
-    return f"adapter {before.card.name!r} is called {version.card.name!r} now"
+def _live(record: VersionRecord) -> LiveVersion:
+    return LiveVersion(
+        id=record.id,
+        card=record.card,
+        path=record.path,
+        base_model=record.base_model,
+        digest=record.digest,
+        bytes=record.bytes,
+        active=record.active,
+    )
 
 
-def _what_changed(before: LiveVersion | None, version: LiveVersion) -> Iterable[NoticeName]:
+def _what_changed(before: LiveVersion | None, version: LiveVersion) -> Iterable[Notice]:
+    key = version.key
     if before is None:
-        yield "adapter.registered"
+        yield Notice("adapter.registered", adapter=key)
         if version.active:
-            yield "adapter.activated"
+            yield Notice("adapter.activated", adapter=key)
         return
-    if before.key != version.key:
-        yield "adapter.renamed"
+    if before.key != key:
+        yield Notice("adapter.renamed", adapter=key, reason=f"it was {before.key}")
     if before.active != version.active:
-        yield "adapter.activated" if version.active else "adapter.deactivated"
-    if (before.card.name, before.active) == (version.card.name, version.active):
-        yield "adapter.changed"
+        yield Notice("adapter.activated" if version.active else "adapter.deactivated", adapter=key)
+    if _rest(before) != _rest(version):
+        yield Notice("adapter.changed", adapter=key)
+
+
+def _rest(version: LiveVersion) -> LiveVersion:
+    """What of it is neither its name nor whether it is active."""
+    return replace(version, card=replace(version.card, name="-"), active=False)
+
+
+def _turn(notice: Notice) -> int:
+    return _ORDER.index(notice.name)
+
+
+_ORDER: tuple[NoticeName, ...] = (
+    "adapter.deleted",
+    "adapter.renamed",
+    "adapter.registered",
+    "adapter.changed",
+    "adapter.deactivated",
+    "adapter.activated",
+)

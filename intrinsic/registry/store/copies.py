@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from intrinsic.errors import CheckpointError, RegistryError
 from intrinsic.registry.entry import CONFIG_NAME
 from intrinsic.registry.provenance import PROVENANCE_FILE
-from intrinsic.registry.store.adding import add_version, refuse_taken
+from intrinsic.registry.store.adding import refuse_taken
 from intrinsic.registry.store.database import Database
+from intrinsic.registry.store.entering import enter
 from intrinsic.registry.store.incoming import Incoming
 from intrinsic.registry.store.lookup import records_of
 from intrinsic.registry.store.records import VersionRecord
@@ -38,21 +39,27 @@ class Copies:
         self._limiter = anyio.CapacityLimiter(2)
 
     async def add(
-        self, record: VersionRecord, *, check: Callable[[Path], object] | None = None
+        self,
+        record: VersionRecord,
+        *,
+        check: Callable[[Path], object] | None = None,
+        activate: bool | None = False,
     ) -> VersionRecord:
         """Copy the adapter's files from `record.path` and keep the version; return it as kept.
 
         Config, weights, card, provenance and README are copied, through to the disk. `check` gets
         the copy, in a thread, before anything is kept, and raises to refuse it: the files may have
-        changed since they were inspected. Raises as `Versions.add` does, `CheckpointError` where a
-        file is missing, and `RegistryError` where it cannot be copied; then nothing is left.
+        changed since they were inspected. `activate` is that of `enter`. Raises as `Versions.add`
+        does, `CheckpointError` where a file is missing, and `RegistryError` where it cannot be
+        copied; then nothing is left.
         """
         kept = replace(record, path=self.root / record.id, copied=True)
         await self._db.read(partial(refuse_taken, record=record))
         folder = Incoming(self.root, record.id)
         try:
             await self._in_thread(partial(_bring, folder, record.path, check))
-            await self._db.write(partial(_commit, folder=folder, record=kept))
+            write = partial(_commit, folder=folder, record=kept, activate=activate)
+            kept = await self._db.write(write)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._settle([folder])
@@ -101,12 +108,15 @@ def _bring(folder: Incoming, source: Path, check: Callable[[Path], object] | Non
         check(folder.incoming)
 
 
-def _commit(connection: Connection, folder: Incoming, record: VersionRecord) -> None:
-    add_version(connection, record)
+def _commit(
+    connection: Connection, folder: Incoming, record: VersionRecord, activate: bool | None
+) -> VersionRecord:
+    kept = enter(connection, record, activate)
     try:
         folder.move()
     except OSError as error:
         raise RegistryError(f"{folder.final} cannot be made: {error}") from error
+    return kept
 
 
 def _claim_unfinished(root: Path) -> list[Incoming]:

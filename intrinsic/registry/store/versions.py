@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, select, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, select, update
 
 from intrinsic.card import CARD_FIELDS, AdapterCard
 from intrinsic.errors import AdapterExistsError, ConfigError
 from intrinsic.registry.store.adding import add_version, refusal_of
 from intrinsic.registry.store.changes import Change, changes_of, note
 from intrinsic.registry.store.database import Database
-from intrinsic.registry.store.lookup import find, find_id, ids_of, records_of
+from intrinsic.registry.store.lookup import find, find_id, ids_of, in_parts, records_of
 from intrinsic.registry.store.records import (
     RECORD,
     LiveVersion,
@@ -68,9 +68,12 @@ class Versions:
         wanted = list(ids)
         return await self._db.read(lambda connection: records_of(connection, wanted))
 
-    async def all_live(self) -> tuple[LiveVersion, ...]:
-        """Return all that are not deleted, by name and version, without their larger parts."""
-        return await self._db.read(_all_live)
+    async def all_live(self, names: Collection[str] | None = None) -> tuple[LiveVersion, ...]:
+        """Return all that are not deleted, by name and version, without their larger parts.
+
+        With `names` those of these names alone.
+        """
+        return await self._db.read(lambda connection: _all_live(connection, names))
 
     async def set_active(
         self, version_id: str, active: bool, *, only: bool = True
@@ -81,7 +84,7 @@ class Versions:
         `AdapterNotFoundError` for an unknown or a deleted one.
         """
         return await self._db.write(
-            lambda connection: _set_active(connection, version_id, active, only)
+            lambda connection: switch(connection, version_id, active=active, only=only)
         )
 
     async def rename(self, name: str, new_name: str) -> tuple[VersionRecord, ...]:
@@ -177,9 +180,10 @@ def _set(connection: Connection, version_id: str, **values: object) -> None:
     connection.execute(update(VERSIONS).where(VERSIONS.c.id == version_id).values(**values))
 
 
-def _set_active(
-    connection: Connection, version_id: str, active: bool, only: bool
+def switch(
+    connection: Connection, version_id: str, *, active: bool, only: bool
 ) -> tuple[VersionRecord, ...]:
+    """Switch a version in a transaction, as `Versions.set_active` does."""
     name = find_id(connection, version_id).name
     others = {record.id: record for record in _locked(connection, name) if not record.is_deleted}
     this = others.pop(version_id, None) or find_id(connection, version_id)
@@ -219,11 +223,22 @@ def _rename(connection: Connection, name: str, new_name: str) -> tuple[VersionRe
     return tuple(record for record in renamed if not record.is_deleted)
 
 
-def _all_live(connection: Connection) -> tuple[LiveVersion, ...]:
+def _all_live(connection: Connection, names: Collection[str] | None) -> tuple[LiveVersion, ...]:
+    if names is None:
+        return _live_where(connection)
+    parts = in_parts(sorted(names))
+    return tuple(
+        one for some in parts for one in _live_where(connection, VERSIONS.c.name.in_(some))
+    )
+
+
+def _live_where(
+    connection: Connection, *conditions: ColumnElement[bool]
+) -> tuple[LiveVersion, ...]:
     small = (VERSIONS.c[key] for key in ("path", "base_model", "digest", "bytes", "active"))
     rows = connection.execute(
         select(VERSIONS.c.id, cast(VERSIONS.c.card, Text), *small)
-        .where(VERSIONS.c.deleted_at.is_(None))
+        .where(VERSIONS.c.deleted_at.is_(None), *conditions)
         .order_by(VERSIONS.c.name, VERSIONS.c.version_order, VERSIONS.c.version)
     )
     return tuple(
