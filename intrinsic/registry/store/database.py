@@ -7,7 +7,6 @@ alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,20 +14,16 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import anyio
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine
 
 from intrinsic.errors import ConfigError, RegistryError
+from intrinsic.registry.store.engine import WRITES, make_engine
 from intrinsic.registry.store.failures import in_words
 from intrinsic.registry.store.location import Location
 from intrinsic.registry.store.migrating import bring_up_to_date, is_current
 from intrinsic.registry.store.thread import run_to_end
 
 _T = TypeVar("_T")
-
-WAIT_S = 20
-"""How long a writer waits for those of other processes."""
-_STATEMENT_S = 120
-_WRITES = "intrinsic_writes"
 
 
 class Database:
@@ -103,7 +98,7 @@ class Database:
             raise RegistryError(
                 f"the registry {self.shown} is not open; use it inside 'async with Database(...)'"
             )
-        options: dict[str, Any] = {_WRITES: writes}
+        options: dict[str, Any] = {WRITES: writes}
         if engine.dialect.name == "postgresql" and not writes:
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with (
@@ -117,7 +112,7 @@ class Database:
         if (file := self.file) is not None:
             _make_parent(file)
         with in_words(self._location):
-            self._engine = _engine(self._location)
+            self._engine = make_engine(self._location)
         if not self._call(is_current, writes=False):
             self._call(partial(bring_up_to_date, shown=self.shown), writes=True)
 
@@ -137,52 +132,3 @@ def _make_parent(file: Path) -> None:
             f"the registry's folder {file.parent} cannot be made: {error.strerror or error}; "
             "name another file with --registry"
         ) from error
-
-
-def _engine(location: Location) -> Engine:
-    options: dict[str, Any] = {"json_serializer": _json}
-    if location.file is not None:
-        engine = create_engine(location.url, connect_args={"timeout": WAIT_S}, **options)
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    try:
-        engine = create_engine(
-            location.url, connect_args={"connect_timeout": 10}, pool_pre_ping=True, **options
-        )
-    except ImportError as error:
-        raise RegistryError(
-            f"PostgreSQL needs psycopg, which cannot be imported ({error}); "
-            "install it with pip install 'intrinsic-lora[postgres]'"
-        ) from None
-    event.listen(engine, "connect", _prepare_postgresql)
-    return engine
-
-
-def _json(value: object) -> str:
-    """Compact, and without the NaN and Infinity that are no JSON and PostgreSQL refuses."""
-    try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise RegistryError(f"a value cannot be kept in the registry as JSON: {error}") from None
-
-
-def _prepare_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401
-    connection.isolation_level = None  # the driver begins nothing by itself: _begin_sqlite does
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A writer that began as a reader could not wait for another one, it would fail.
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _prepare_postgresql(connection: Any, _: object) -> None:  # noqa: ANN401
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = '{WAIT_S}s'")
-        cursor.execute(f"SET statement_timeout = '{_STATEMENT_S}s'")
-    connection.commit()

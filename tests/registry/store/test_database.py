@@ -271,3 +271,20 @@ def test_the_registry_needs_no_database_library_and_its_store_no_torch() -> None
         "assert not {'torch', 'scipy', 'alembic', 'psycopg'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)
+
+
+def test_switching_to_the_write_ahead_log_waits_for_others(tmp_path: Path) -> None:
+    """As a process does that opens the same fresh file: SQLite fails at once there."""
+    file = tmp_path / "registry.db"
+    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    connection.execute("CREATE TABLE other (number)")
+    connection.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.1, connection.close)
+    timer.start()
+
+    async def main() -> None:
+        async with Database(file) as database:
+            assert await database.read(count) == 0
+
+    anyio.run(main)
+    timer.join()

@@ -8,7 +8,7 @@ from typing import Any
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy import Connection, create_engine, text
 
 from intrinsic.registry.store import migrating
 from intrinsic.registry.store.database import Database
@@ -49,13 +49,13 @@ async def test_the_tables_are_those_of_the_schema_to_the_letter(tmp_path: Path) 
 
 @both_backends
 async def test_sorted_text_is_compared_byte_by_byte(postgresql_url: str) -> None:
-    def collations(connection: Connection) -> set[str | None]:
-        columns = inspect(connection).get_columns("versions")
-        names = ("name", "version", "version_order", "domain", "base_model")
-        return {getattr(one["type"], "collation", None) for one in columns if one["name"] in names}
-
+    names = "'name', 'version', 'version_order', 'domain', 'base_model'"
+    query = (
+        "SELECT DISTINCT collation_name FROM information_schema.columns WHERE table_schema = "
+        f"current_schema AND table_name = 'versions' AND column_name IN ({names})"
+    )
     async with Database(postgresql_url) as database:
-        assert await database.read(collations) == {"C"}
+        assert await database.read(lambda c: c.scalars(text(query)).all()) == ["C"]
 
 
 def test_the_newest_step_is_known_and_there_is_one() -> None:
