@@ -9,7 +9,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, RouterName
+from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, Registry, RouterName
 from intrinsic.cli.card_command import card_command
 from intrinsic.cli.ending import run_command
 from intrinsic.cli.output import replace_what_cannot_be_written
@@ -48,6 +48,10 @@ def ask(
         str | None, typer.Option(help="Path or hub name of a causal model; default: the bundled.")
     ] = None,
     adapters_dir: AdaptersDir = None,
+    registry: Registry = None,
+    force: Annotated[
+        bool, typer.Option(help="Use adapters that may be for another model, if shapes fit.")
+    ] = False,
     top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
     router: RouterName = "hybrid",
     calibration: Calibrated = None,
@@ -64,7 +68,7 @@ def ask(
     """Answer one question under the mixture that fits it, streaming."""
     from intrinsic.backends import GenerationOptions
     from intrinsic.cli.ask import Question, run_ask
-    from intrinsic.cli.session import SessionOptions
+    from intrinsic.cli.session import SessionOptions, named_registry
 
     question = Question(
         text=text,
@@ -74,7 +78,15 @@ def ask(
         decoding=GenerationOptions(max_new_tokens=max_tokens, temperature=temperature, seed=seed),
     )
     session = SessionOptions(
-        model, adapters_dir, router, top_k, tuple(plugins or ()), backend, calibration
+        model,
+        adapters_dir,
+        router,
+        top_k,
+        tuple(plugins or ()),
+        backend,
+        calibration,
+        named_registry(registry, adapters_dir),
+        force,
     )
     anyio.run(run_ask, question, session, json)
 

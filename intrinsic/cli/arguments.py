@@ -11,6 +11,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 AdaptersDir = Annotated[
     Path | None, typer.Option("--adapters-dir", help="Folder of adapters; default: the bundled.")
 ]
+Registry = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        metavar="FILE|URL",
+        help="Registry of adapters: a SQLite file or a URL; also $INTRINSIC_REGISTRY.",
+    ),
+]
 PluginsDir = Annotated[
     list[Path] | None, typer.Option("--plugins", help="Folder of drop-in plugins; may be repeated.")
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from intrinsic.card import AdapterCard
 from intrinsic.cli.output import print_json, print_table, tell, write
-from intrinsic.cli.session import SessionOptions, calibrated, loading, open_registry
+from intrinsic.cli.session import SessionOptions, calibrated, cards_of, loading
 from intrinsic.errors import ConfigError
 from intrinsic.routing.card_lines import one_line
 from intrinsic.routing.explanation import ExplainedCandidate, explain
@@ -49,8 +49,7 @@ async def open_routing(options: SessionOptions, settings: RouterOptions | None =
     plugins = make_plugins(options.plugin_folders)
     for problem in plugins.problems:
         tell(f"intrinsic: {problem}")
-    registry = open_registry(options)
-    cards = tuple(entry.card for entry in registry.list_adapters())
+    cards = await cards_of(options)
     make = plugins.factory("register_routers", options.router, "router")
     if options.router in ASKING_ROUTERS and getattr(make, "func", None) is make_router:
         raise ConfigError(

@@ -10,7 +10,14 @@ import anyio
 import typer
 from typer.core import TyperGroup
 
-from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, WordsRouterName
+from intrinsic.cli.arguments import (
+    AdaptersDir,
+    Calibrated,
+    Json,
+    PluginsDir,
+    Registry,
+    WordsRouterName,
+)
 
 TEXT = "TEXT"
 """The command that a first argument means which is the name of no other."""
@@ -43,14 +50,22 @@ def text(
     router: WordsRouterName = "hybrid",
     calibration: Calibrated = None,
     adapters_dir: AdaptersDir = None,
+    registry: Registry = None,
     plugins: PluginsDir = None,
     json: Json = False,
 ) -> None:
     """Say which adapters fit a text: intrinsic route "how is asthma treated"."""
     from intrinsic.cli.route import run_route
-    from intrinsic.cli.session import SessionOptions
+    from intrinsic.cli.session import SessionOptions, named_registry
 
-    session = SessionOptions(None, adapters_dir, router, top_k, tuple(plugins or ()))
+    session = SessionOptions(
+        None,
+        adapters_dir,
+        router,
+        top_k,
+        tuple(plugins or ()),
+        registry=named_registry(registry, adapters_dir),
+    )
     run = partial(run_route, calibration=calibration, explained=explain, as_json=json)
     anyio.run(run, text, session)
 
@@ -70,15 +85,22 @@ def evaluate(
     router: WordsRouterName = "hybrid",
     calibration: Calibrated = None,
     adapters_dir: AdaptersDir = None,
+    registry: Registry = None,
     plugins: PluginsDir = None,
     json: Json = False,
 ) -> None:
     """Measure the router on labelled queries; writes report.json and two pictures."""
     from intrinsic.cli.route_eval import Evaluation, run_evaluation
-    from intrinsic.cli.session import SessionOptions
+    from intrinsic.cli.session import SessionOptions, named_registry
 
     request = Evaluation(file, out, threshold, unknown_as_none, calibration)
-    session = SessionOptions(None, adapters_dir, router, plugin_folders=tuple(plugins or ()))
+    session = SessionOptions(
+        None,
+        adapters_dir,
+        router,
+        plugin_folders=tuple(plugins or ()),
+        registry=named_registry(registry, adapters_dir),
+    )
     anyio.run(run_evaluation, request, session, json)
 
 
@@ -88,12 +110,19 @@ def fit(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("calibration.json"),
     router: WordsRouterName = "hybrid",
     adapters_dir: AdaptersDir = None,
+    registry: Registry = None,
     plugins: PluginsDir = None,
     json: Json = False,
 ) -> None:
     """Fit confidences to labelled queries; tells the calibration error before and after."""
     from intrinsic.cli.route_fit import run_fit
-    from intrinsic.cli.session import SessionOptions
+    from intrinsic.cli.session import SessionOptions, named_registry
 
-    session = SessionOptions(None, adapters_dir, router, plugin_folders=tuple(plugins or ()))
+    session = SessionOptions(
+        None,
+        adapters_dir,
+        router,
+        plugin_folders=tuple(plugins or ()),
+        registry=named_registry(registry, adapters_dir),
+    )
     anyio.run(run_fit, file, out, session, json)

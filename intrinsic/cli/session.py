@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from intrinsic.backends import ModelBackend
 from intrinsic.bundled import adapters_path, base_path
 from intrinsic.bus import MemoryBus
+from intrinsic.card import AdapterCard
 from intrinsic.cli.output import OurConsole, tell
 from intrinsic.errors import ConfigError
 from intrinsic.manager import AdapterManager
@@ -21,12 +24,18 @@ from intrinsic.routing.calibration import Calibration
 from intrinsic.routing.options import RouterOptions
 from intrinsic.wiring import PluginRouter, WiringOptions, make_plugins, setup_weight_interface
 
+if TYPE_CHECKING:
+    from intrinsic.registry.catalog import AdapterCatalog
+
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
     """What to load. Without a model it is the bundled one with the bundled adapters.
 
-    Raises `ConfigError` for an empty name of a model, and for a calibration that is not used.
+    `registry` is a SQLite file or a URL, whose active versions are used in place of a folder; with
+    `force` also those of which it is not known whether they are for the model. Raises
+    `ConfigError` for an empty name of a model, for a calibration that is not used, and for a
+    registry beside a folder.
     """
 
     model: str | None = None
@@ -36,6 +45,8 @@ class SessionOptions:
     plugin_folders: tuple[Path, ...] = ()
     backend: str = "transformers"
     calibration: Path | None = None
+    registry: str | None = None
+    force: bool = False
 
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.strip():
@@ -48,6 +59,20 @@ class SessionOptions:
                 "--calibration is not used by router 'llm', whose confidences are the model's; "
                 "leave it out, or choose cascade, hybrid, embedding or keyword"
             )
+        if self.registry is not None and self.adapters_dir is not None:
+            raise ConfigError(
+                "--registry and --adapters-dir both say where the adapters are; use one of them"
+            )
+
+
+REGISTRY_VARIABLE = "INTRINSIC_REGISTRY"
+
+
+def named_registry(registry: str | None, adapters_dir: Path | None) -> str | None:
+    """The registry of `--registry`, or of the environment where no folder is named either."""
+    if registry is not None or adapters_dir is not None:
+        return registry
+    return os.environ.get(REGISTRY_VARIABLE) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +92,52 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
     plugins = make_plugins(options.plugin_folders)
     for problem in plugins.problems:
         tell(f"intrinsic: {problem}")
-    registry = open_registry(options)
-    with loading("loading", ("model", "router")) as done:
-        factory = plugins.factory("register_backends", options.backend, "backend")
-        backend = await anyio.to_thread.run_sync(load_model, factory, options.model)
-        done()
-        bus = MemoryBus(plugins=plugins)
-        wiring = WiringOptions(
-            router=options.router, top_k=options.top_k, routing=calibrated(options.calibration)
+    bus = MemoryBus(plugins=plugins)
+    async with AsyncExitStack() as stack:
+        adapters = await _adapters(options, bus, stack)
+        live = adapters if isinstance(adapters, AdapterRegistry) else adapters.live
+        with loading("loading", ("model", "router")) as done:
+            factory = plugins.factory("register_backends", options.backend, "backend")
+            backend = await anyio.to_thread.run_sync(load_model, factory, options.model)
+            done()
+            wiring = WiringOptions(
+                router=options.router,
+                top_k=options.top_k,
+                routing=calibrated(options.calibration),
+                force_adapters=options.force,
+            )
+            manager, router = setup_weight_interface(
+                bus, backend, adapters, options=wiring, plugins=plugins
+            )
+            await router.warm_up([entry.card for entry in live.list_adapters()])
+            done()
+        await stack.enter_async_context(bus)
+        yield Session(bus, backend, live, manager, router)
+
+
+async def cards_of(options: SessionOptions) -> tuple[AdapterCard, ...]:
+    """The cards that routing may choose from, without a model."""
+    async with AsyncExitStack() as stack:
+        adapters = await _adapters(options, None, stack)
+        live = adapters if isinstance(adapters, AdapterRegistry) else adapters.live
+        return tuple(entry.card for entry in live.list_adapters())
+
+
+async def _adapters(
+    options: SessionOptions, bus: MemoryBus | None, stack: AsyncExitStack
+) -> AdapterRegistry | AdapterCatalog:
+    """The adapters of the named registry, which is there already, or else those of a folder."""
+    if options.registry is None:
+        return open_registry(options)
+    from intrinsic.registry.catalog import AdapterCatalog
+
+    catalog = AdapterCatalog(options.registry, bus=bus)
+    if catalog.database.file is not None and not catalog.database.file.exists():
+        raise ConfigError(
+            f"there is no registry {catalog.database.file}; "
+            "make one with 'intrinsic adapters register'"
         )
-        manager, router = setup_weight_interface(
-            bus, backend, registry, options=wiring, plugins=plugins
-        )
-        await router.warm_up([entry.card for entry in registry.list_adapters()])
-        done()
-    async with bus:
-        yield Session(bus, backend, registry, manager, router)
+    return await stack.enter_async_context(catalog)
 
 
 def calibrated(file: Path | None) -> RouterOptions | None:
