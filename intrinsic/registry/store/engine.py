@@ -51,14 +51,14 @@ def _json(value: object) -> str:
 def _prepare_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401
     connection.isolation_level = None  # the driver begins nothing by itself: _begin_sqlite does
     cursor = connection.cursor()
-    _use_wal(cursor)
+    use_wal(cursor)
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
 
-def _use_wal(cursor: sqlite3.Cursor) -> None:
+def use_wal(cursor: sqlite3.Cursor, wait_s: float = WAIT_S) -> None:
     """Switch to the write-ahead log; SQLite does not wait by itself where others do so as well."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + wait_s
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")

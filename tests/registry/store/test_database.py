@@ -9,6 +9,7 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import anyio
 import pytest
@@ -17,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 
 from intrinsic.errors import ConfigError, RegistryError
 from intrinsic.registry.store.database import Database
+from intrinsic.registry.store.engine import use_wal
 from intrinsic.registry.store.records import values_of
 from intrinsic.registry.store.schema import VERSIONS
 from tests.bus.backends import both_backends
@@ -273,18 +275,17 @@ def test_the_registry_needs_no_database_library_and_its_store_no_torch() -> None
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)
 
 
-def test_switching_to_the_write_ahead_log_waits_for_others(tmp_path: Path) -> None:
-    """As a process does that opens the same fresh file: SQLite fails at once there."""
-    file = tmp_path / "registry.db"
-    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-    connection.execute("CREATE TABLE other (number)")
-    connection.execute("BEGIN IMMEDIATE")
-    timer = threading.Timer(0.1, connection.close)
-    timer.start()
+def test_switching_to_the_write_ahead_log_waits_for_others() -> None:
+    """SQLite itself does not, where several processes do it at the same moment."""
+    tries = iter([True, True, False])
 
-    async def main() -> None:
-        async with Database(file) as database:
-            assert await database.read(count) == 0
+    class Cursor:
+        def execute(self, statement: str) -> None:
+            if next(tries):
+                raise sqlite3.OperationalError("database is locked")
 
-    anyio.run(main)
-    timer.join()
+    use_wal(cast(sqlite3.Cursor, Cursor()))
+    assert list(tries) == []
+    tries = iter([True] * 5)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        use_wal(cast(sqlite3.Cursor, Cursor()), wait_s=0)
