@@ -71,9 +71,7 @@ class AdapterCatalog:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.database)
             await stack.enter_async_context(self.usage)
-            if self._copies is not None:
-                for left in await self._copies.sweep():
-                    logger.warning("removed what a registration that was killed left: %s", left)
+            await self._sweep()
             await self._follow()
             self._stack = stack.pop_all()
         return self
@@ -198,6 +196,15 @@ class AdapterCatalog:
                 "name one with --files, or register without --copy"
             )
         return self._copies
+
+    async def _sweep(self) -> None:
+        if self._copies is None:
+            return
+        try:
+            for left in await self._copies.sweep():
+                logger.warning("removed what a registration that was killed left: %s", left)
+        except (RegistryError, OSError) as error:
+            logger.warning("what a registration that was killed left stays: %s", error)
 
     async def _switch(self, key: str, active: bool, *, only: bool) -> VersionRecord:
         async with self._change():
