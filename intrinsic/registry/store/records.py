@@ -13,6 +13,7 @@ from uuid import uuid4
 from sqlalchemy import Row, Text, cast
 
 from intrinsic.card import CARD_FIELDS, AdapterCard
+from intrinsic.errors import RegistryError
 from intrinsic.registry.provenance import Provenance
 from intrinsic.registry.store.numbering import version_order
 from intrinsic.registry.store.schema import VERSIONS
@@ -125,11 +126,21 @@ def card_values(card: AdapterCard) -> dict[str, Any]:
     }
 
 
+def card_of(values: Mapping[str, Any]) -> AdapterCard:
+    """The card of a row; raise `RegistryError` for one that this library does not understand."""
+    if unknown := sorted(set(values) - set(CARD_FIELDS)):
+        raise RegistryError(
+            f"the card of {values.get('name')!r:.80} in the registry has the unknown fields "
+            f"{unknown}, of a newer intrinsic; update it with 'pip install -U intrinsic-lora'"
+        )
+    return AdapterCard(**values)
+
+
 def record_of(row: Row[Any]) -> VersionRecord:
     """The record of a row of the columns `RECORD`."""
     return VersionRecord(
         id=row.id,
-        card=AdapterCard(**row.card),
+        card=card_of(row.card),
         path=Path(row.path),
         digest=row.digest,
         bytes=row.bytes,

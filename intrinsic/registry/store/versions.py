@@ -20,6 +20,7 @@ from intrinsic.registry.store.records import (
     RECORD,
     LiveVersion,
     VersionRecord,
+    card_of,
     card_values,
     now,
     record_of,
@@ -242,6 +243,6 @@ def _live_where(
         .order_by(VERSIONS.c.name, VERSIONS.c.version_order, VERSIONS.c.version)
     )
     return tuple(
-        LiveVersion(id_, AdapterCard(**json.loads(card)), Path(path), *rest)
+        LiveVersion(id_, card_of(json.loads(card)), Path(path), *rest)
         for id_, card, path, *rest in rows
     )

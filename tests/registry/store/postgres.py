@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,16 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_DEBIAN = "/usr/lib/postgresql/15/bin"
+_DEBIAN = Path("/usr/lib/postgresql")
 _SETTINGS = "-c listen_addresses='' -c fsync=off -c max_connections=60"
 
 
 def find_binaries() -> Path | None:
-    """The folder of initdb, postgres and pg_ctl; None where they are not installed."""
-    found = shutil.which("initdb", path=f"{_DEBIAN}:{os.environ.get('PATH', '')}")
-    folder = Path(found).parent if found else None
-    complete = folder and all((folder / name).exists() for name in ("postgres", "pg_ctl"))
-    return folder if complete else None
+    """The folder of initdb, postgres and pg_ctl, 15 or newer; None where there is none."""
+    named = [Path(part) for part in os.environ.get("PATH", "").split(os.pathsep) if part]
+    for folder in (_DEBIAN / "15" / "bin", *named, *sorted(_DEBIAN.glob("*/bin"))):
+        if all((folder / name).exists() for name in ("initdb", "postgres", "pg_ctl")):
+            command = [str(folder / "postgres"), "--version"]
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+            found = re.search(r"\) (\d+)", said)
+            if found and int(found[1]) >= 15:
+                return folder
+    return None
 
 
 @contextmanager

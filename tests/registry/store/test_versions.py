@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from intrinsic.card import AdapterCard
-from intrinsic.errors import AdapterExistsError, AdapterNotFoundError, ConfigError
+from intrinsic.errors import AdapterExistsError, AdapterNotFoundError, ConfigError, RegistryError
 from intrinsic.registry.provenance import Provenance, TrainingData
 from intrinsic.registry.store.database import Database
 from intrinsic.registry.store.records import VersionRecord
+from intrinsic.registry.store.schema import VERSIONS
 from intrinsic.registry.store.versions import Versions
 from tests.bus.backends import both_backends
 from tests.registry.store.making import record
@@ -94,6 +96,18 @@ async def test_a_name_means_the_active_version_else_the_newest(where: str) -> No
         await versions.set_active(added["a@1.9"].id, True, only=False)
         assert (await versions.get("a")).key == "a@1.9"
         assert (await versions.get("a@1.10")).key == "a@1.10"
+
+
+@both_backends
+async def test_a_card_of_a_newer_library_is_refused_in_words(where: str) -> None:
+    async with Database(where) as database:
+        versions = Versions(database)
+        await versions.add(record("sql@1"))
+        new = update(VERSIONS).values(card={"name": "sql", "mood": "good"})
+        await database.write(lambda connection: connection.execute(new))
+        for reading in (versions.get("sql"), versions.all_live()):
+            with pytest.raises(RegistryError, match=r"'sql' .* unknown fields \['mood'\]"):
+                await reading
 
 
 @both_backends
