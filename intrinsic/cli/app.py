@@ -14,6 +14,7 @@ from intrinsic.cli.card_command import card_command
 from intrinsic.cli.ending import run_command
 from intrinsic.cli.output import replace_what_cannot_be_written
 from intrinsic.cli.plugin_log import failures_in_a_line, tell_error
+from intrinsic.cli.registry_commands import add_registry_commands
 from intrinsic.cli.route_app import route_app
 from intrinsic.cli.train_command import train_command
 
@@ -25,10 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 adapters_app = typer.Typer(
-    help="Look at the known adapters, edit their cards, merge them.", no_args_is_help=True
+    help="Register adapters, look at them, switch them on and off, edit their cards, merge them.",
+    no_args_is_help=True,
 )
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(route_app, name="route")
+add_registry_commands(adapters_app)
 adapters_app.command("card")(card_command)
 app.command("train")(train_command)
 
@@ -89,22 +92,6 @@ def ask(
         force,
     )
     anyio.run(run_ask, question, session, json)
-
-
-@adapters_app.command("list")
-def list_adapters(adapters_dir: AdaptersDir = None, json: Json = False) -> None:
-    """List the known adapters."""
-    from intrinsic.cli.adapters import print_adapters
-
-    print_adapters(adapters_dir, as_json=json)
-
-
-@adapters_app.command("show")
-def show_adapter(name: str, adapters_dir: AdaptersDir = None, json: Json = False) -> None:
-    """Show one adapter: its card, its files, its layers."""
-    from intrinsic.cli.adapters import print_adapter
-
-    print_adapter(name, adapters_dir, as_json=json)
 
 
 @adapters_app.command("merge")

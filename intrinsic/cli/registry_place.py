@@ -1,0 +1,111 @@
+"""Which registry a command means: `--registry`, that beside a folder, the environment's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from intrinsic.errors import ConfigError
+
+if TYPE_CHECKING:
+    from intrinsic.registry import AdapterRegistry
+    from intrinsic.registry.catalog import AdapterCatalog
+
+VARIABLE = "INTRINSIC_REGISTRY"
+DEFAULT = Path("adapters.db")
+Where = str | Path
+
+
+def place_of(registry: str | None, adapters_dir: Path | None) -> Where:
+    """Where the registry is, or is to be made: a file or a URL.
+
+    `--registry`, else `DIR.db` beside the folder of `--adapters-dir`, else what the environment
+    names, else `adapters.db`. Raises `ConfigError`.
+    """
+    return _named(registry, adapters_dir) or _default(adapters_dir)
+
+
+def find_place(registry: str | None, adapters_dir: Path | None) -> Where | None:
+    """Where the registry is; None where none was named and there is none by default.
+
+    Raises `ConfigError` where one was named that is not there.
+    """
+    named = _named(registry, adapters_dir)
+    if named is None:
+        file = _default(adapters_dir)
+        return file if file.exists() else None
+    if not is_there(named):
+        raise ConfigError(_none(named))
+    return named
+
+
+def need_place(registry: str | None, adapters_dir: Path | None) -> Where:
+    """Where the registry is; raise `ConfigError`, which says how one is made, without one."""
+    place = find_place(registry, adapters_dir)
+    if place is None:
+        raise ConfigError(_none(_default(adapters_dir)))
+    return place
+
+
+def is_there(where: Where) -> bool:
+    """Whether that file exists; a server is taken to be there."""
+    if isinstance(where, str) and "://" in where:
+        from intrinsic.registry.store.location import Location
+
+        file = Location.of(where).file
+        return file is None or file.exists()
+    return expanded(Path(where)).exists()
+
+
+@asynccontextmanager
+async def opened(where: Where, files: Path | None = None) -> AsyncIterator[AdapterCatalog]:
+    """The catalog there; the file is made where it does not exist."""
+    from intrinsic.registry.catalog import AdapterCatalog
+
+    async with AdapterCatalog(where, files=files) as catalog:
+        yield catalog
+
+
+async def adapters_of(where: Where) -> AdapterRegistry:
+    """The adapters that are registered there, to look at."""
+    async with opened(where) as catalog:
+        return catalog.live
+
+
+def _named(registry: str | None, adapters_dir: Path | None) -> str | None:
+    if registry is not None and adapters_dir is not None:
+        raise ConfigError(
+            "--registry and --adapters-dir both say where the adapters are; use one of them"
+        )
+    if registry is not None and not registry.strip():
+        raise ConfigError("--registry is empty; name a file or a URL, or leave it out")
+    if registry is not None or adapters_dir is not None:
+        return registry
+    return os.environ.get(VARIABLE) or None
+
+
+def _default(adapters_dir: Path | None) -> Path:
+    if adapters_dir is None:
+        return DEFAULT
+    folder = Path(os.path.abspath(expanded(adapters_dir)))
+    if not folder.name:
+        raise ConfigError(f"{adapters_dir} has no folder above it; name a file with --registry")
+    return folder.with_name(f"{folder.name}.db")
+
+
+def expanded(path: Path) -> Path:
+    """The path with `~` replaced. Raises `ConfigError` where that has no meaning."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path} cannot be found: {error}") from None
+
+
+def _none(where: Where) -> str:
+    return (
+        f"there is no registry {where}; 'intrinsic adapters register PATH' makes one, in the file "
+        "that --registry names"
+    )
