@@ -12,13 +12,18 @@ from intrinsic.registry.store.numbering import next_free
 from intrinsic.registry.store.records import VersionRecord, values_of
 from intrinsic.registry.store.schema import VERSIONS
 
+_KEY = ("name", "version")
+_INSERT = {
+    "postgresql": postgresql.insert(VERSIONS).on_conflict_do_nothing(index_elements=_KEY),
+    "sqlite": sqlite.insert(VERSIONS).on_conflict_do_nothing(index_elements=_KEY),
+}
+
 
 def add_version(connection: Connection, record: VersionRecord) -> None:
     """Add a version in a transaction; raise as `Versions.add` does, with nothing changed."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(VERSIONS).values(values_of(record))
     added = connection.execute(
-        statement.on_conflict_do_nothing(index_elements=["name", "version"]),
+        _INSERT[connection.dialect.name],
+        values_of(record),
         execution_options={"preserve_rowcount": True},
     )
     if added.rowcount != 1:
