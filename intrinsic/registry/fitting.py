@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from intrinsic.errors import IncompatibleAdapterError
+import anyio.to_thread
+
+from intrinsic.errors import CheckpointError, IncompatibleAdapterError
 from intrinsic.registry.catalog import AdapterCatalog
 from intrinsic.registry.compatibility import Compatibility, check
-from intrinsic.registry.entry import AdapterEntry
+from intrinsic.registry.entry import CONFIG_NAME, AdapterEntry
+from intrinsic.registry.inspection import WEIGHTS_NAME, digest_of
 from intrinsic.registry.registering import found_in
 from intrinsic.registry.signature import ModelSignature
 from intrinsic.registry.store.listing import ListQuery
@@ -13,6 +16,9 @@ from intrinsic.registry.store.records import VersionRecord
 
 _MOST_LISTED = 10
 _MOST_CHECKED = 1_000
+
+Stamp = tuple[str, tuple[tuple[int, int], ...]]
+"""The digest that was asked for, and size and time of change of each file."""
 
 
 class ModelFit:
@@ -30,15 +36,18 @@ class ModelFit:
         self._name = model_name
         self._model = model
         self._forced = forced
+        self._stamps: dict[str, Stamp] = {}  # by version id
 
     async def __call__(self, entry: AdapterEntry) -> None:
         """Raise `IncompatibleAdapterError`, which names adapters that fit, for one that does not.
 
-        What the catalog does not know is left to the engine, which checks every shape.
+        Raises `CheckpointError` where its files are not those that were registered. What the
+        catalog does not know is left to the engine, which checks every shape.
         """
         if self._catalog.id_of(entry.key) is None:
             return
         record = await self._catalog.get(entry.key)
+        await anyio.to_thread.run_sync(self._demand_unchanged, record)
         found = self.judge(record)
         if not found.allows(forced=self._forced):
             raise IncompatibleAdapterError(
@@ -60,9 +69,34 @@ class ModelFit:
         fits = [one for one in page.records if self.judge(one).allows(forced=self._forced)]
         return sorted(fits, key=lambda one: one.card.domain.lower() != domain.lower())
 
+    def _demand_unchanged(self, record: VersionRecord) -> None:
+        """Compare the digest, unless the files look as they did when it was compared before."""
+        stamp = _stamp(record)
+        if self._stamps.get(record.id) == stamp:
+            return
+        if digest_of(record.path) != record.digest:
+            raise CheckpointError(
+                f"the files of adapter {record.key!r} in {record.path} have changed since it was "
+                "registered; put them back, or register them as a new version"
+            )
+        self._stamps[record.id] = stamp
+
     async def _others(self, record: VersionRecord) -> str:
         fits = await self.compatible(record.card.domain)
         if not fits:
             return "no active adapter fits it"
         shown = ", ".join(one.key for one in fits[:_MOST_LISTED])
         return f"these fit: {shown}" + (", ..." if len(fits) > _MOST_LISTED else "")
+
+
+def _stamp(record: VersionRecord) -> Stamp:
+    found = []
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        try:
+            seen = (record.path / name).stat()
+        except OSError as error:
+            raise CheckpointError(
+                f"the files of adapter {record.key!r} cannot be read: {error}"
+            ) from None
+        found.append((seen.st_size, seen.st_mtime_ns))
+    return record.digest, tuple(found)

@@ -13,7 +13,7 @@ import pytest
 from intrinsic.backends import GenerationOptions, ModelBackend
 from intrinsic.backends.transformers_backend import TransformersBackend
 from intrinsic.bus import MemoryBus
-from intrinsic.errors import AdapterNotFoundError, IncompatibleAdapterError
+from intrinsic.errors import AdapterNotFoundError, CheckpointError, IncompatibleAdapterError
 from intrinsic.events import InjectionChannel, MemoryEvent, MemoryVector
 from intrinsic.manager import AdapterManager, ManagerOptions
 from intrinsic.manager.life_cycle import LifeCycle
@@ -136,7 +136,7 @@ async def test_a_long_generation_is_the_same_across_a_deactivation(tmp_path: Pat
         async with cycle.manager.lease("a") as lease:
             undisturbed = [piece async for piece in lease.stream("hello", options=options)]
         async with anyio.create_task_group() as group, cycle.manager.lease("a") as lease:
-            pieces = []
+            pieces: list[str] = []
             async for piece in lease.stream("hello", options=options):
                 if not pieces:
                     group.start_soon(cycle.deactivate, "a@1")
@@ -214,3 +214,24 @@ async def test_a_copy_of_the_base_under_another_name_is_the_same_model(tmp_path:
         await manager.load("a")
         with pytest.raises(IncompatibleAdapterError, match=r"these fit: a@1$"):
             await manager.load("b")
+
+
+@both_backends
+async def test_files_that_changed_underneath_are_not_loaded(tmp_path: Path) -> None:
+    backend = TransformersBackend(MODEL, tokenizer(), name="tiny/llama")
+    async with MemoryBus() as bus, catalog_of(tmp_path, "a") as catalog:
+        options = WiringOptions(router="keyword")
+        manager, _ = setup_weight_interface(bus, backend, catalog, options=options)
+        await manager.load("a")
+        await manager.unload("a")
+        await manager.load("a")
+        await manager.unload("a")
+        adapter(tmp_path / "a", seed=5)
+        with pytest.raises(CheckpointError, match="have changed since it was registered"):
+            await manager.load("a")
+        adapter(tmp_path / "a", seed=0)
+        await manager.load("a")
+        (tmp_path / "a" / "adapter_model.safetensors").unlink()
+        await manager.unload("a")
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            await manager.load("a")
