@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import typer
 
+from intrinsic.cli.registry_compare import compare_command
+from intrinsic.cli.registry_feedback import prefer_command, rate_command
+from intrinsic.cli.registry_files import export_command, rescan_command, verify_command
 from intrinsic.cli.registry_list import list_command
 from intrinsic.cli.registry_register import register_command
 from intrinsic.cli.registry_show import history_command, show_command
@@ -23,8 +26,14 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "history": history_command,
     "activate": activate_command,
     "deactivate": deactivate_command,
+    "compare": compare_command,
+    "rate": rate_command,
+    "prefer": prefer_command,
     "rename": rename_command,
     "delete": delete_command,
+    "verify": verify_command,
+    "export": export_command,
+    "rescan": rescan_command,
 }
 
 

@@ -151,16 +151,9 @@ def _print_one(record: VersionRecord, *, as_json: bool) -> None:
 
 def _print_summary(summary: FolderSummary, *, as_json: bool) -> None:
     from intrinsic.cli.output import print_json, print_table, tell
-    from intrinsic.registry.details import fields_of
 
     if as_json:
-        print_json(
-            {
-                "registered": [fields_of(one) for one in summary.registered],
-                "known": list(summary.known),
-                "refused": [{"path": str(r.path), "why": r.why} for r in summary.refused],
-            }
-        )
+        print_json(summary.as_json())
         return
     if summary.registered:
         print_table(

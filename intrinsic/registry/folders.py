@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 
 from intrinsic.errors import CheckpointError, ConfigError, IntrinsicError
 from intrinsic.registry.catalog import AdapterCatalog
+from intrinsic.registry.details import fields_of
 from intrinsic.registry.entry import CONFIG_NAME
 from intrinsic.registry.inspection import WEIGHTS_NAME
 from intrinsic.registry.links import refuse_links_out
@@ -28,6 +30,10 @@ class Refused:
 
     path: Path
     why: str
+
+    def as_json(self) -> dict[str, str]:
+        """Return plain values."""
+        return {"path": str(self.path), "why": self.why}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,14 @@ class FolderSummary:
     registered: tuple[VersionRecord, ...]
     known: tuple[str, ...]
     refused: tuple[Refused, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "registered": [fields_of(one) for one in self.registered],
+            "known": list(self.known),
+            "refused": [one.as_json() for one in self.refused],
+        }
 
 
 def find_adapters(folder: str | Path) -> Found:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from intrinsic.card import AdapterCard
 from intrinsic.errors import AdapterError, ConfigError
 from intrinsic.registry.catalog import AdapterCatalog
+from intrinsic.registry.details import fields_of
 from intrinsic.registry.entry import read_entry
 from intrinsic.registry.folders import (
     FolderSummary,
@@ -37,6 +39,16 @@ class Rescanned:
     changed: tuple[Verdict, ...]
     missing: tuple[Verdict, ...]
     refused: tuple[Refused, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "registered": [fields_of(one) for one in self.registered],
+            "cards": list(self.cards),
+            "changed": [one.as_json() for one in self.changed],
+            "missing": [one.as_json() for one in self.missing],
+            "refused": [one.as_json() for one in self.refused],
+        }
 
 
 async def rescan(
