@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from intrinsic.errors import (
 )
 from intrinsic.registry.entry import CONFIG_NAME, AdapterEntry, read_entry, with_fields
 from intrinsic.registry.links import refuse_links_out
-from intrinsic.registry.store.numbering import next_free
+from intrinsic.registry.store.numbering import next_free, version_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +242,6 @@ def _newest(entries: Iterable[AdapterEntry]) -> AdapterEntry:
     return max(entries, key=_place)
 
 
-def _place(entry: AdapterEntry) -> list[tuple[int, int, str]]:
-    return _order(entry.card.version)
-
-
-def _order(version: str) -> list[tuple[int, int, str]]:
-    """Sort versions by their numbers: 1.10 is newer than 1.9."""
-    parts = re.findall(r"\d+|\D+", version)
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
+def _place(entry: AdapterEntry) -> tuple[str, str]:
+    version = entry.card.version
+    return version_order(version), version

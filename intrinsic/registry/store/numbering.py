@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 
 _SEMANTIC = re.compile(r"(\d+\.\d+\.)(\d+)(?:\+.*)?", re.DOTALL)
+_END = "0-~"  # after a text that begins with a hyphen, before any other
 _OTHER = re.compile(r"(.*?)(\d*)", re.DOTALL)
 
 
@@ -13,10 +14,10 @@ def version_order(version: str) -> str:
     """A text that sorts, byte by byte, as the version does among the versions of an adapter.
 
     Runs of digits count as numbers, after every other text; a version comes before one that it
-    begins. So 1.9 < 1.10 < 1.10.1, as in the registry in memory.
+    begins, but after its own pre-releases. So 1.9 < 1.10-rc1 < 1.10 < 1.10.1.
     """
     parts = re.findall(r"\d+|\D+", version)
-    return "".join(_number(part) if part.isdecimal() else f"0{part}\t" for part in parts)
+    return "".join(_number(part) if part.isdecimal() else f"0{part}\t" for part in parts) + _END
 
 
 def next_free(version: str, taken: Collection[str]) -> str:
