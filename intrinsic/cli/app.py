@@ -113,6 +113,7 @@ def merge_adapters(
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16 or float64.")] = "float32",
     force: Annotated[bool, typer.Option(help="Replace the adapter that is in the folder.")] = False,
     adapters_dir: AdaptersDir = None,
+    registry: Registry = None,
     plugins: PluginsDir = None,
     json: Json = False,
 ) -> None:
@@ -128,6 +129,7 @@ def merge_adapters(
         force=force,
         adapters_dir=adapters_dir,
         plugin_folders=tuple(plugins or ()),
+        registry=registry,
     )
     run_merge(request, as_json=json)
 

@@ -25,10 +25,7 @@ async def run_card(
     as_json: bool,
 ) -> None:
     """Print the card as it is after the edit; suggestions are added to it only with `yes`."""
-    if suggest is not None and suggest < 1:
-        raise ConfigError(f"--suggest is {suggest}; it must be 1 or more")
-    if yes and suggest is None:
-        raise ConfigError("--yes is for suggestions; add --suggest N, or leave it out")
+    check_suggesting(suggest, yes)
     registry = open_registry(SessionOptions(adapters_dir=options.adapters_dir))
     entry = registry.get_adapter(name)
     seen = edit.applied(entry.card)  # what is wrong is told before a model is loaded
@@ -37,22 +34,33 @@ async def run_card(
         suggested = await suggest_examples(seen, suggest, options)
     with card_lock(entry.path):
         entry = read_entry(entry.path)  # as it is now: others edit, too
-        card = edit.applied(entry.card)
-        if yes:
-            new = (text for text in suggested if text not in card.examples)
-            card = replace(card, examples=(*card.examples, *new))
+        card = with_examples(edit.applied(entry.card), suggested if yes else ())
         written = card != entry.card
         path = write_card(entry, card) if written else entry.path
     if written:
         tell(f"{path} is written")
         if (entry.path / "card.json").exists():
             tell(f"{entry.path / 'card.json'} is not read any more: card.toml stands before it")
-    _print(entry, card, suggested, written=written, as_json=as_json)
+    print_card(entry, card, suggested, written=written, as_json=as_json)
     if suggested and not yes:
         tell("the suggestions are not written; add --yes to write them")
 
 
-def _print(
+def check_suggesting(suggest: int | None, yes: bool) -> None:
+    """Raise `ConfigError` for options that have no meaning."""
+    if suggest is not None and suggest < 1:
+        raise ConfigError(f"--suggest is {suggest}; it must be 1 or more")
+    if yes and suggest is None:
+        raise ConfigError("--yes is for suggestions; add --suggest N, or leave it out")
+
+
+def with_examples(card: AdapterCard, texts: Sequence[str]) -> AdapterCard:
+    """The card with those that it does not have yet."""
+    new = (text for text in texts if text not in card.examples)
+    return replace(card, examples=(*card.examples, *new))
+
+
+def print_card(
     entry: AdapterEntry,
     card: AdapterCard,
     suggested: Sequence[str],
@@ -60,6 +68,7 @@ def _print(
     written: bool,
     as_json: bool,
 ) -> None:
+    """Print a card, and what was suggested for it."""
     fields = asdict(card) | {"path": str(entry.path)}
     if as_json:
         print_json(fields | {"written": written, "suggested": list(suggested)})

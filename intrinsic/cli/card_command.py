@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from intrinsic.cli.arguments import AdaptersDir, Json, PluginsDir, Texts
+from intrinsic.cli.arguments import AdaptersDir, Json, PluginsDir, Registry, Texts
 
 
 def card_command(
@@ -40,14 +40,19 @@ def card_command(
     ] = None,
     backend: Annotated[str, typer.Option(help="transformers, or a plugin's.")] = "transformers",
     adapters_dir: AdaptersDir = None,
+    registry: Registry = None,
     plugins: PluginsDir = None,
     json: Json = False,
 ) -> None:
-    """Show an adapter's card, or edit it: what routing sees."""
+    """Show an adapter's card, or edit it: what routing sees.
+
+    In a registry it is the registry's own, and the adapter's files stay as they are.
+    """
     import anyio
 
     from intrinsic.cli.card import run_card
     from intrinsic.cli.card_edit import CardEdit
+    from intrinsic.cli.registry_place import find_place
     from intrinsic.cli.session import SessionOptions
 
     edit = CardEdit.of(
@@ -72,4 +77,10 @@ def card_command(
     session = SessionOptions(
         model, adapters_dir, plugin_folders=tuple(plugins or ()), backend=backend
     )
+    where = find_place(registry, adapters_dir)
+    if where is not None:
+        from intrinsic.cli.registry_card import run_registered_card
+
+        anyio.run(run_registered_card, where, name, edit, session, suggest, yes, json)
+        return
     anyio.run(run_card, name, edit, session, suggest, yes, json)

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
+
 from intrinsic.cli.output import print_json, print_table, tell
+from intrinsic.cli.registry_place import adapters_of, find_place
 from intrinsic.cli.session import SessionOptions, loading, open_registry
 from intrinsic.errors import MixtureError
 from intrinsic.lora import (
@@ -36,6 +39,7 @@ class MergeRequest:
     force: bool = False
     adapters_dir: Path | None = None
     plugin_folders: tuple[Path, ...] = ()
+    registry: str | None = None
 
 
 def run_merge(request: MergeRequest, *, as_json: bool) -> None:
@@ -44,7 +48,7 @@ def run_merge(request: MergeRequest, *, as_json: bool) -> None:
     for problem in plugins.problems:
         tell(f"intrinsic: {problem}")
     method = plugins.factory("register_merge_methods", request.method, "merge method")
-    registry = open_registry(SessionOptions(adapters_dir=request.adapters_dir))
+    registry = _registry(request)
     parts = _parts(request.mixture, registry)
     target = check_target(request.out, replace=request.force)
     card = mixed_card(
@@ -63,6 +67,13 @@ def run_merge(request: MergeRequest, *, as_json: bool) -> None:
     print_table(
         card.key, ("field", "value"), [(key, _text(value)) for key, value in fields.items()]
     )
+
+
+def _registry(request: MergeRequest) -> AdapterRegistry:
+    where = find_place(request.registry, request.adapters_dir)
+    if where is None:
+        return open_registry(SessionOptions(adapters_dir=request.adapters_dir))
+    return anyio.run(adapters_of, where)
 
 
 def _parts(texts: Sequence[str], registry: AdapterRegistry) -> list[tuple[AdapterEntry, float]]:
