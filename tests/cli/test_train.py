@@ -78,7 +78,7 @@ def test_an_adapter_that_gained_nothing_says_so(
     given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = running._scores
-    monkeypatch.setattr(running, "_scores", lambda prepared: scores(prepared)[::-1])
+    monkeypatch.setattr(running, "_scores", lambda course: scores(course)[::-1])
     result = train(given, tmp_path)
     assert result.exit_code == 0, result.output
     assert "the adapter is no better than its base on the held-out rows" in result.stderr

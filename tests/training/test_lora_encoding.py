@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from intrinsic.backends.prompt_encoder import PromptEncoder
 from intrinsic.errors import ConfigError
 from intrinsic.training.lora.encoding import RowEncoder
+from intrinsic.training.lora.order import one_pass, passes
 from intrinsic.training.lora.rows import TrainingRow
 from intrinsic.training.lora.scores import answer_logits, score
-from intrinsic.training.lora.trainer import one_pass, passes
 from intrinsic.training.scoring import IGNORED, Encoded, pad_batch
 from tests.tiny import llama, tokenizer
 
@@ -89,7 +89,7 @@ def test_a_begin_mark_stays() -> None:
 
 def test_answers_that_do_not_fit_are_named_by_line() -> None:
     encoder = RowEncoder(tokenizer(), 8, [END])
-    rows = [row("a", "1234567", 3), row("a", "123456", 5), row("a", "12345678", 9)]
+    rows = [row("a", "12345678", 9), row("a", "123456", 5), row("a", "1234567", 3)]
     with pytest.raises(ConfigError) as refused:
         encoder.encode_all(Path("rows.jsonl"), rows)
     head, *lines = str(refused.value).split("\n")
@@ -131,11 +131,17 @@ def test_scores_are_those_of_the_models_own_logits_row_by_row(encoded: list[Enco
     assert found.perplexity == pytest.approx(2.718281828**found.loss)
 
 
-def test_only_answers_are_asked_for_logits(encoded: list[Encoded]) -> None:
-    ids, labels = pad_batch(encoded[:5])
-    logits, targets = answer_logits(llama(), ids, labels, torch.float32)
-    assert targets.tolist() == [label for one in encoded[:5] for label in learned(one)]
-    assert logits.shape == (len(targets), 97)
+@torch.inference_mode()
+def test_the_head_is_run_from_the_first_answer_token_on(encoded: list[Encoded]) -> None:
+    model = llama()
+    ids, labels = pad_batch(encoded[-5:])
+    computed: list[int] = []
+    model.lm_head.register_forward_hook(lambda _, __, out: computed.append(out.shape[1]))
+    logits, targets = answer_logits(model, ids, labels, torch.float32)
+    assert targets.tolist() == [label for one in encoded[-5:] for label in learned(one)]
+    whole = model(input_ids=ids).logits
+    assert computed == [ids.shape[1] - 34, ids.shape[1]]  # 35 tokens of the shortest prompt
+    torch.testing.assert_close(logits, whole[:, :-1][labels[:, 1:] != IGNORED])
 
 
 def test_every_epoch_has_every_row_once_in_an_order_of_its_own(encoded: list[Encoded]) -> None:

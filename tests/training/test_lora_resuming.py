@@ -175,6 +175,9 @@ def test_a_damaged_checkpoint_is_swept_and_the_one_before_gone_on_from(
     with pytest.raises(Killed):
         trained(job_in(folder), PLAN, KillAt(9))
     os.truncate(folder / WORK / "checkpoint-8" / "optimizer.pt", 100)
+    with pytest.raises(Killed):
+        trained(job_in(folder), PLAN, KillAt(5))
+    assert left_in(folder / WORK) == ["checkpoint-4", "plan.json"]
     made = trained(job_in(folder), PLAN)
     assert made.resumed_from == 4
     assert bytes_in(made.folder) == unbroken

@@ -107,7 +107,7 @@ def test_examples_are_not_taken_from_the_rows_held_out(folder: Path) -> None:
 
 
 def test_provenance_says_what_and_how(folder: Path) -> None:
-    made = trained(job_in(folder), SHORT)
+    made = trained(job_in(folder), replace(SHORT, every=None))
     found = Provenance.read(made.folder)
     assert found == made.provenance
     assert found is not None
@@ -118,6 +118,7 @@ def test_provenance_says_what_and_how(folder: Path) -> None:
     settings = found.hyperparameters
     assert (settings["rank"], settings["alpha"], settings["dropout"]) == (4, 8.0, 0.1)
     assert (settings["dtype"], settings["device"], settings["max_length"]) == ("fp32", "cpu", 64)
+    assert settings["every"] == 8
     assert found.seed == PLAN.seed
     assert {"torch", "transformers", "peft", "intrinsic-lora"} <= set(found.libraries)
     assert found.final_loss == made.adapter.loss
@@ -324,7 +325,7 @@ def test_a_base_that_is_not_here_is_never_downloaded(
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(socket, "getaddrinfo", connect)
-    for name in ("nobody/none", str(folder / "none"), "a b/c", ""):
+    for name in ("nobody/none", str(folder / "none"), "a b/c", "~nobody-at-all/x", ""):
         with pytest.raises(BackendError, match="nothing is downloaded"):
             trained(job_in(folder, base=name), SHORT)
     with pytest.raises(BackendError, match=r"is no model: it has no config\.json"):

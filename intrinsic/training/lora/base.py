@@ -40,9 +40,7 @@ def find_base(model: str) -> BaseModel:
 
     Raises `BackendError` where there is none; nothing is downloaded.
     """
-    folder, revision = Path(model).expanduser() if model else Path(), ""
-    if model == BUNDLED:
-        folder = base_path()
+    folder, revision = base_path() if model == BUNDLED else _expanded(model), ""
     if model and folder.is_dir():
         bundled = folder.resolve() == base_path().resolve()
         name = BUNDLED if bundled else str(folder.resolve())
@@ -116,6 +114,13 @@ def matrices_of(model: nn.Module) -> list[str]:
         except IncompatibleAdapterError:
             continue
     return names
+
+
+def _expanded(model: str) -> Path:
+    try:
+        return Path(model).expanduser()
+    except RuntimeError:  # the home of a user who is not there
+        return Path(model)
 
 
 def _cached(model: str) -> Path:

@@ -74,7 +74,7 @@ def read_rows(path: str | Path) -> TrainingFile:
 
 def refuse_broken(file: Path, problems: Iterable[tuple[int, str]]) -> None:
     """Raise `ConfigError` where there are problems, each a line's number and what is wrong."""
-    found = list(problems)
+    found = sorted(problems)
     if not found:
         return
     count = "1 broken row" if len(found) == 1 else f"{len(found)} broken rows"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from intrinsic.errors import ConfigError
 from intrinsic.lora.save import check_target
@@ -26,14 +26,16 @@ from intrinsic.training.lora.checkpoints import Checkpoints, read_state
 from intrinsic.training.lora.encoding import RowEncoder
 from intrinsic.training.lora.examples import draw_examples
 from intrinsic.training.lora.failures import in_words
+from intrinsic.training.lora.fresh import add_adapter
 from intrinsic.training.lora.job import TrainingJob
-from intrinsic.training.lora.plan import LONGEST, LoraPlan
+from intrinsic.training.lora.order import one_pass, passes
+from intrinsic.training.lora.plan import LONGEST, MOST_STEPS_BETWEEN, LoraPlan
 from intrinsic.training.lora.progress import Progress
 from intrinsic.training.lora.result import TrainedAdapter
 from intrinsic.training.lora.rows import TrainingFile, TrainingRow, read_rows
 from intrinsic.training.lora.scores import Scores, score
 from intrinsic.training.lora.split import split
-from intrinsic.training.lora.trainer import Batches, Fit, add_adapter, fit, one_pass, passes
+from intrinsic.training.lora.trainer import Course, Fit, fit
 from intrinsic.training.lora.writing import library_versions, write_adapter
 
 TRAINER = "intrinsic train"
@@ -41,22 +43,19 @@ TRAINER = "intrinsic train"
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """All that a training works on; `plan` has no `auto` and nothing left out."""
+    """All that a training works on."""
 
     job: TrainingJob
-    plan: LoraPlan
     data: TrainingFile
     train: list[TrainingRow]
     base: BaseModel
-    model: PeftModel
-    learned: Batches
-    held_out: Batches
+    course: Course
     shortened: int
 
     @property
     def identity(self) -> dict[str, Any]:
         """What two runs must share for one to go on from the other's checkpoints."""
-        return self.plan.as_json() | {"data": self.data.digest, "base": self.base.digest}
+        return self.course.plan.as_json() | {"data": self.data.digest, "base": self.base.digest}
 
 
 def run(job: TrainingJob, plan: LoraPlan, progress: Progress) -> TrainedAdapter:
@@ -69,26 +68,20 @@ def run(job: TrainingJob, plan: LoraPlan, progress: Progress) -> TrainedAdapter:
         if prepared.shortened:
             progress.note(
                 f"{prepared.shortened} of {len(prepared.data.rows)} rows have more than "
-                f"{prepared.plan.max_length} tokens; their prompts lose their beginning"
+                f"{prepared.course.plan.max_length} tokens; their prompts lose their beginning"
             )
         with checkpoints.open(prepared.identity, resume=job.resume) as resume:
             begun = int(read_state(resume)["global_step"]) if resume else 0
             if begun:
                 progress.note(f"going on from step {begun}, kept in {checkpoints.folder}")
-            made = fit(
-                prepared.model,
-                prepared.learned,
-                prepared.held_out,
-                prepared.plan,
-                checkpoints,
-                resume,
-                progress,
-            )
-            base, adapter = _scores(prepared)
+            made = fit(prepared.course, checkpoints, resume, progress)
+            base, adapter = _scores(prepared.course)
             result = _result(
                 prepared, target, made, base, adapter, begun, time.monotonic() - started
             )
-            write_adapter(prepared.model, prepared.base, target, result.card, result.provenance)
+            write_adapter(
+                prepared.course.model, prepared.base, target, result.card, result.provenance
+            )
             checkpoints.remove()
     return result
 
@@ -108,17 +101,12 @@ def _prepare(job: TrainingJob, plan: LoraPlan) -> _Prepared:
     )
     encoder = RowEncoder(tokenizer, plan.max_length or LONGEST, stops_of(model, tokenizer))
     encoded = encoder.encode_all(data.path, [*train, *held])
-    return _Prepared(
-        job=job,
-        plan=plan,
-        data=data,
-        train=train,
-        base=base,
-        model=add_adapter(model, plan, plan.targets),
-        learned=passes(encoded[: len(train)], plan.batch_tokens, plan.seed, plan.epochs),
-        held_out=one_pass(encoded[len(train) :], plan.batch_tokens),
-        shortened=encoder.shortened,
-    )
+    learned = passes(encoded[: len(train)], plan.batch_tokens, plan.seed, plan.epochs)
+    epoch = math.ceil(len(learned) / plan.epochs)
+    plan = replace(plan, every=plan.every or min(epoch, MOST_STEPS_BETWEEN))
+    held_out = one_pass(encoded[len(train) :], plan.batch_tokens)
+    course = Course(add_adapter(model, plan, plan.targets), learned, held_out, plan)
+    return _Prepared(job, data, train, base, course, encoder.shortened)
 
 
 def _on_this_machine(plan: LoraPlan) -> LoraPlan:
@@ -145,14 +133,13 @@ def _max_length(plan: LoraPlan, context: int | None) -> int:
     return plan.max_length
 
 
-def _scores(prepared: _Prepared) -> tuple[Scores, Scores]:
+def _scores(course: Course) -> tuple[Scores, Scores]:
     """The base model's scores and the adapter's, on the same rows in the same batches."""
-    model = prepared.model
-    dtype = torch.bfloat16 if prepared.plan.dtype == "bf16" else torch.float32
+    model = course.model
     device = next(model.parameters()).device
     with model.disable_adapter():
-        base = score(model, prepared.held_out, dtype, device)
-    return base, score(model, prepared.held_out, dtype, device)
+        base = score(model, course.held_out, course.dtype, device)
+    return base, score(model, course.held_out, course.dtype, device)
 
 
 def _result(
@@ -164,7 +151,7 @@ def _result(
     begun: int,
     seconds: float,
 ) -> TrainedAdapter:
-    plan, data, rows = prepared.plan, prepared.data, prepared.train
+    plan, data, rows = prepared.course.plan, prepared.data, prepared.train
     hyperparameters = plan.as_json() | {
         "steps": made.steps,
         "best_step": made.best_step,
@@ -198,7 +185,7 @@ def _result(
         train_rows=len(rows),
         validation_rows=adapter.rows,
         shortened=prepared.shortened,
-        parameters=sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
+        parameters=sum(p.numel() for p in prepared.course.model.parameters() if p.requires_grad),
         steps=made.steps,
         best_step=made.best_step,
         resumed_from=begun,

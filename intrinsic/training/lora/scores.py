@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from intrinsic.training.precision import autocast
 from intrinsic.training.scoring import IGNORED, Encoded, pad_batch
@@ -39,22 +41,27 @@ class Scores:
 
 
 def answer_logits(
-    model: PeftModel, ids: Tensor, labels: Tensor, dtype: torch.dtype
+    model: PeftModel | PreTrainedModel, ids: Tensor, labels: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Logits (answer tokens, vocabulary) in fp32, each of a token's predecessor, and the tokens.
 
-    Products are made in `dtype`. Of a token at position 0 there is no predecessor.
+    Products are made in `dtype`. The head is run from the first answer token on where the model
+    can do so. Of a token at position 0 there is no predecessor.
     """
-    with autocast(dtype, ids.device.type):
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     targets = labels[:, 1:]
     wanted = targets != IGNORED
-    return logits[wanted].float(), targets[wanted]
+    first = int(wanted.any(0).nonzero()[0])
+    last = labels.shape[1] - first  # of so many positions, but for the very last, logits are used
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    cut = "logits_to_keep" in inspect.signature(plain.forward).parameters
+    with autocast(dtype, ids.device.type):
+        found = model(input_ids=ids, use_cache=False, **({"logits_to_keep": last} if cut else {}))
+    return found.logits[:, -last:-1][wanted[:, first:]].float(), targets[wanted]
 
 
 @torch.inference_mode()
 def score(
-    model: PeftModel,
+    model: PeftModel | PreTrainedModel,
     batches: Sequence[Sequence[Encoded]],
     dtype: torch.dtype,
     device: torch.device | str,

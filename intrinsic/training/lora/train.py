@@ -24,7 +24,8 @@ def trained(
     Everything that can be known before is checked before: target, rows, settings, base. The folder
     is there whole or not at all. A run that was killed goes on from its last checkpoint when it is
     asked for again; on the CPU, with the same libraries and as many threads, it ends with the same
-    bytes. It blocks; call it in a worker thread from async code, where signals are left alone.
+    bytes. It blocks, and seeds the random numbers of Python, numpy and torch; call it in a worker
+    thread from async code, where signals are left alone.
 
     Raises `ConfigError` for settings, rows, and checkpoints of another training;
     `AdapterExistsError` where the folder is taken; `BackendError` for a base that is not there and

@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
-    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
-from transformers.pytorch_utils import Conv1D
 from transformers.trainer_callback import PrinterCallback
 
 from intrinsic.lora.checkpoint import WEIGHTS_NAME
-from intrinsic.training.fine_tune import batches
 from intrinsic.training.lora.checkpoints import Checkpoints, declare_whole, read_state
 from intrinsic.training.lora.failures import not_a_number
-from intrinsic.training.lora.plan import MOST_STEPS_BETWEEN, LoraPlan
+from intrinsic.training.lora.order import Batches
+from intrinsic.training.lora.plan import LoraPlan
 from intrinsic.training.lora.progress import Progress
 from intrinsic.training.lora.scores import answer_logits, score
 from intrinsic.training.lora.stopping import StopRequest, TrainingInterrupted, on_signals
 from intrinsic.training.scoring import Encoded, pad_batch
 
-Batches = list[list[Encoded]]
 _LOG_EVERY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A model wrapped by PEFT, the batches to learn in their order, and those held out.
+
+    `plan` has nothing left out and no `auto`.
+    """
+
+    model: PeftModel
+    learned: Batches
+    held_out: Batches
+    plan: LoraPlan
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What products are made in."""
+        return torch.bfloat16 if self.plan.dtype == "bf16" else torch.float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,64 +62,15 @@ class Fit:
     train_loss: float | None
 
 
-def add_adapter(model: PreTrainedModel, plan: LoraPlan, targets: Sequence[str]) -> PeftModel:
-    """Wrap a model with a fresh adapter that changes nothing yet; the base is frozen."""
-    layers = [
-        layer
-        for name, layer in model.named_modules()
-        if any(f".{name}".endswith(f".{end}") for end in targets)
-    ]
-    torch.manual_seed(plan.seed)
-    config = LoraConfig(
-        r=plan.rank,
-        lora_alpha=plan.scale if plan.scale % 1 else int(plan.scale),
-        target_modules=list(targets),
-        lora_dropout=plan.dropout,
-        fan_in_fan_out=all(isinstance(layer, Conv1D) for layer in layers),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    if plan.gradient_checkpointing:
-        newer = getattr(model, "activation_checkpointing_enable", None)
-        enable = newer or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
-    return get_peft_model(model, config)
-
-
-def one_pass(examples: Sequence[Encoded], batch_tokens: int) -> Batches:
-    """Every example once, in batches of similar length."""
-    return passes(examples, batch_tokens, seed=0, epochs=1)
-
-
-def passes(examples: Sequence[Encoded], batch_tokens: int, seed: int, epochs: int) -> Batches:
-    """The batches of all epochs, in the order in which they are learned."""
-    found: Batches = []
-    stream = batches(examples, batch_tokens, seed)
-    for _ in range(epochs):
-        seen = 0
-        while seen < len(examples):
-            found.append(next(stream))
-            seen += len(found[-1])
-    return found
-
-
-def fit(
-    model: PeftModel,
-    learned: Batches,
-    held_out: Batches,
-    plan: LoraPlan,
-    checkpoints: Checkpoints,
-    resume: Path | None,
-    progress: Progress,
-) -> Fit:
+def fit(course: Course, checkpoints: Checkpoints, resume: Path | None, progress: Progress) -> Fit:
     """Train the adapter over all batches, or until it no longer improves; leave the best in place.
 
-    `plan` has no `auto` in it. Goes on from the checkpoint `resume`. Raises `TrainingInterrupted`
-    after a signal, when the step is kept, and `BackendError` for a loss that is not finite.
+    Goes on from the checkpoint `resume`. Raises `TrainingInterrupted` after a signal, when the
+    step is kept, and `BackendError` for a loss that is not finite.
     """
     with on_signals() as request:
-        trainer = _AnswerTrainer(model, learned, held_out, plan, checkpoints, progress, request)
-        if resume is None or not _is_over(resume, len(learned), plan.patience):
+        trainer = _AnswerTrainer(course, checkpoints, progress, request)
+        if resume is None or not _is_over(resume, course):
             trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     step, last = checkpoints.whole()[-1]
     state = read_state(last)
@@ -113,18 +78,19 @@ def fit(
         raise TrainingInterrupted(step, last, request.signal_number)
     best = int(state["best_global_step"])
     weights = load_file(checkpoints.at(best) / WEIGHTS_NAME)
-    set_peft_model_state_dict(model, weights)
-    model.eval()
+    set_peft_model_state_dict(course.model, weights)
+    course.model.eval()
     losses = [float(one["loss"]) for one in state["log_history"] if "loss" in one]
     return Fit(step, best, losses[-1] if losses else None)
 
 
-def _is_over(checkpoint: Path, steps: int, patience: int) -> bool:
+def _is_over(checkpoint: Path, course: Course) -> bool:
     """Whether a training had nothing more to do after a checkpoint."""
     state = read_state(checkpoint)
     stored = state["stateful_callbacks"].get("EarlyStoppingCallback", {})
     waited = stored.get("attributes", {}).get("early_stopping_patience_counter", 0)
-    return state["global_step"] >= steps or bool(patience and waited >= patience)
+    patience = course.plan.patience
+    return state["global_step"] >= len(course.learned) or bool(patience and waited >= patience)
 
 
 class _AnswerTrainer(Trainer):  # type: ignore[misc]
@@ -134,25 +100,21 @@ class _AnswerTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: PeftModel,
-        learned: Batches,
-        held_out: Batches,
-        plan: LoraPlan,
+        course: Course,
         checkpoints: Checkpoints,
         progress: Progress,
         request: StopRequest,
     ) -> None:
-        self._held_out = held_out
-        self._plan = plan
-        self._dtype = torch.bfloat16 if plan.dtype == "bf16" else torch.float32
+        plan = course.plan
+        self._course = course
         callbacks: list[Any] = [_Telling(checkpoints, plan, progress, request)]
         if plan.patience:
             callbacks.append(EarlyStoppingCallback(plan.patience))
         super().__init__(
-            model=model,
-            args=_arguments(plan, checkpoints.folder, len(learned)),
-            train_dataset=learned,
-            eval_dataset=held_out,
+            model=course.model,
+            args=_arguments(plan, checkpoints.folder, len(course.learned)),
+            train_dataset=course.learned,
+            eval_dataset=course.held_out,
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
@@ -167,16 +129,18 @@ class _AnswerTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: object = None,
     ) -> Tensor:
-        logits, targets = answer_logits(model, inputs["input_ids"], inputs["labels"], self._dtype)
+        logits, targets = answer_logits(
+            model, inputs["input_ids"], inputs["labels"], self._course.dtype
+        )
         return torch.nn.functional.cross_entropy(logits, targets)
 
     def floating_point_ops(self, inputs: object) -> int:
         return 0
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
-        found = score(self.model, self._held_out, self._dtype, self.args.device)
+        found = score(self.model, self._course.held_out, self._course.dtype, self.args.device)
         if not math.isfinite(found.loss):
-            raise not_a_number(self.state.global_step, self._plan.learning_rate)
+            raise not_a_number(self.state.global_step, self._course.plan.learning_rate)
         metrics = {"eval_loss": found.loss}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -244,7 +208,7 @@ def _inputs(batch: list[list[Encoded]]) -> dict[str, Tensor]:
 
 
 def _arguments(plan: LoraPlan, folder: Path, steps: int) -> TrainingArguments:
-    every = plan.every or min(math.ceil(steps / plan.epochs), MOST_STEPS_BETWEEN)
+    every = plan.every or steps
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,

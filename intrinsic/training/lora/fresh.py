@@ -1,0 +1,36 @@
+"""A fresh adapter on a base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from intrinsic.training.lora.plan import LoraPlan
+
+
+def add_adapter(model: PreTrainedModel, plan: LoraPlan, targets: Sequence[str]) -> PeftModel:
+    """Wrap a model with a fresh adapter that changes nothing yet; the base is frozen."""
+    layers = [
+        layer
+        for name, layer in model.named_modules()
+        if any(f".{name}".endswith(f".{end}") for end in targets)
+    ]
+    torch.manual_seed(plan.seed)
+    config = LoraConfig(
+        r=plan.rank,
+        lora_alpha=plan.scale if plan.scale % 1 else int(plan.scale),
+        target_modules=list(targets),
+        lora_dropout=plan.dropout,
+        fan_in_fan_out=all(isinstance(layer, Conv1D) for layer in layers),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    if plan.gradient_checkpointing:
+        newer = getattr(model, "activation_checkpointing_enable", None)
+        enable = newer or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    return get_peft_model(model, config)
