@@ -317,23 +317,31 @@ def test_a_missing_package_is_a_sentence(
         trained(job_in(folder), SHORT)
 
 
-def test_a_base_that_is_not_here_is_never_downloaded(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def connect(*_: object) -> None:
-        raise AssertionError("it asked the network")
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every attempt to reach another machine, none of which succeeds."""
+    attempts: list[object] = []
 
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    monkeypatch.setattr(socket, "getaddrinfo", connect)
+    def refuse(*given: object, **_: object) -> None:
+        attempts.append(given)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return attempts
+
+
+def test_a_base_that_is_not_here_is_never_downloaded(folder: Path, network: list[object]) -> None:
     for name in ("nobody/none", str(folder / "none"), "a b/c", "~nobody-at-all/x", ""):
         with pytest.raises(BackendError, match="nothing is downloaded"):
             trained(job_in(folder, base=name), SHORT)
     with pytest.raises(BackendError, match=r"is no model: it has no config\.json"):
         trained(job_in(folder, base=str(folder)), SHORT)
+    assert network == []
 
 
 def test_a_base_in_the_hubs_cache_is_found_with_its_revision(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, network: list[object]
 ) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     cache = folder / "cache" / "models--some--tiny"
@@ -345,6 +353,7 @@ def test_a_base_in_the_hubs_cache_is_found_with_its_revision(
     assert (made.provenance.base_model, made.provenance.base_revision) == ("some/tiny", commit)
     config = json.loads((made.folder / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("some/tiny", commit)
+    assert network == []
 
 
 def test_the_bundled_base_has_its_name() -> None:
