@@ -16,7 +16,7 @@ _B = TypeVar("_B")
 Progress = Callable[[int, int], None]
 """Is told how many of how many are done, from the event loop."""
 
-THREADS = min(4, os.cpu_count() or 1)
+THREADS = max(2, min(4, os.cpu_count() or 1))
 
 
 async def side_by_side(
