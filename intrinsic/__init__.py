@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from intrinsic.events import EventContext, InjectionChannel, MemoryEvent, MemoryVector
     from intrinsic.hookspecs import hookimpl
     from intrinsic.manager import AdapterManager, Lease, ManagerOptions
+    from intrinsic.manager.life_cycle import LifeCycle
     from intrinsic.mixture import Mixture
     from intrinsic.plugins import PluginManager
     from intrinsic.receipt import Receipt
     from intrinsic.registry import AdapterRegistry
+    from intrinsic.registry.catalog import AdapterCatalog
+    from intrinsic.registry.provenance import Provenance
+    from intrinsic.registry.registering import Newcomer
     from intrinsic.routing import Embedder, Router, SentenceEncoder, make_router
     from intrinsic.scaling import ScaleRegistry
     from intrinsic.selection import RouteContext, Selection
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdapterCard": "card",
+    "AdapterCatalog": "registry.catalog",
     "AdapterManager": "manager",
     "AdapterRegistry": "registry",
     "BusOptions": "bus",
@@ -48,13 +53,16 @@ _HOMES = {
     "InjectionChannel": "events",
     "IntrinsicError": "errors",
     "Lease": "manager",
+    "LifeCycle": "manager.life_cycle",
     "ManagerOptions": "manager",
     "MemoryBus": "bus",
     "MemoryEvent": "events",
     "MemoryVector": "events",
     "Mixture": "mixture",
     "ModelBackend": "backends",
+    "Newcomer": "registry.registering",
     "PluginManager": "plugins",
+    "Provenance": "registry.provenance",
     "Receipt": "receipt",
     "RouteContext": "selection",
     "Router": "routing",
@@ -73,6 +81,7 @@ _HOMES = {
 
 __all__ = [
     "AdapterCard",
+    "AdapterCatalog",
     "AdapterManager",
     "AdapterRegistry",
     "BusOptions",
@@ -85,13 +94,16 @@ __all__ = [
     "InjectionChannel",
     "IntrinsicError",
     "Lease",
+    "LifeCycle",
     "ManagerOptions",
     "MemoryBus",
     "MemoryEvent",
     "MemoryVector",
     "Mixture",
     "ModelBackend",
+    "Newcomer",
     "PluginManager",
+    "Provenance",
     "Receipt",
     "RouteContext",
     "Router",

@@ -27,7 +27,10 @@ def python_blocks() -> Iterator[object]:
 
 
 @pytest.mark.parametrize("code", list(python_blocks()))
-def test_every_python_example_runs(code: str) -> None:
+def test_every_python_example_runs(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some make files
     exec(compile(code, "<example>", "exec"), {"__name__": "example"})
 
 

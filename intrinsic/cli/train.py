@@ -8,6 +8,7 @@ import warnings
 import typer
 
 from intrinsic.cli.output import print_json, print_table, tell
+from intrinsic.cli.registry_place import Where
 from intrinsic.cli.train_progress import shown
 from intrinsic.training.lora.job import TrainingJob
 from intrinsic.training.lora.plan import LoraPlan
@@ -16,9 +17,17 @@ from intrinsic.training.lora.stopping import TrainingInterrupted
 from intrinsic.training.lora.train import trained
 
 
-def run_train(job: TrainingJob, plan: LoraPlan, *, as_json: bool) -> None:
-    """Train, write, and print base against adapter; a signal ends with its exit code."""
+def run_train(job: TrainingJob, plan: LoraPlan, registry: Where | None, *, as_json: bool) -> None:
+    """Train, write, register, and print base against adapter; a signal ends with its exit code.
+
+    Without a `registry` it is not registered.
+    """
     import transformers
+
+    from intrinsic.cli.train_registering import demand_free, register_trained
+
+    if registry is not None:
+        demand_free(registry, job)
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -34,10 +43,15 @@ def run_train(job: TrainingJob, plan: LoraPlan, *, as_json: bool) -> None:
         else:
             tell("intrinsic: stopped; the same command goes on from the last checkpoint, if any")
         raise typer.Exit(128 + number) from None
+    record = None if registry is None else register_trained(registry, made, job.base)
     if as_json:
-        print_json(made.as_json())
+        kept = None if record is None else {"id": record.id, "active": record.active}
+        print_json(made.as_json() | {"registered": kept})
         return
     _print(made)
+    if record is not None:
+        state = "active" if record.active else "not active"
+        tell(f"{record.key} is registered in {registry}, and {state}")
 
 
 def _print(made: TrainedAdapter) -> None:

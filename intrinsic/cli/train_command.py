@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from intrinsic.cli.arguments import Json, Texts
+from intrinsic.cli.arguments import Json, Registry, Texts
 
 
 def train_command(
@@ -55,15 +55,23 @@ def train_command(
     adapters_dir: Annotated[Path, typer.Option(help="Where NAME-VERSION is made.")] = Path(
         "adapters"
     ),
+    registry: Registry = None,
+    register: Annotated[
+        bool, typer.Option("--register/--no-register", help="Keep it as a version.")
+    ] = True,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from checkpoints, or begin anew.")
     ] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace the adapter there.")] = False,
     json: Json = False,
 ) -> None:
-    """Train an adapter on prompts and responses, and say what it gained."""
+    """Train an adapter on prompts and responses, say what it gained, and register it.
+
+    The registry is that of --registry, else ADAPTERS_DIR.db beside the folder of adapters.
+    """
     from typing import cast
 
+    from intrinsic.cli.registry_place import place_of
     from intrinsic.cli.train import run_train
     from intrinsic.training.lora.job import TrainingJob
     from intrinsic.training.lora.plan import Device, Dtype, LoraPlan
@@ -98,4 +106,5 @@ def train_command(
         dtype=cast(Dtype, dtype),
         device=cast(Device, device),
     )
-    run_train(job, plan, as_json=json)
+    place = place_of(registry, None if registry else adapters_dir) if register else None
+    run_train(job, plan, place, as_json=json)
