@@ -78,10 +78,9 @@ class LiveView:
 
     def _forget(self, version: LiveVersion, why: str) -> None:
         del self._known[version.id]
-        if self.ids.get(version.key) == version.id:  # else it is another one's by now
-            del self.ids[version.key]
-            if self.registry.knows(version.key):
-                self.registry.remove_adapter(version.key, why=why)
+        del self.ids[version.key]
+        if self.registry.knows(version.key):  # else somebody took it out by hand
+            self.registry.remove_adapter(version.key, why=why)
 
 
 def _live(record: VersionRecord) -> LiveVersion:

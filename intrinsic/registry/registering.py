@@ -112,7 +112,7 @@ def _folder(path: Path) -> Path:
         folder = path.expanduser().resolve()
         if folder.is_dir():
             return folder
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(f"{path} cannot be found: {error}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{str(path)!r} cannot be found: {error}") from None
     what = "is a file" if folder.exists() else "does not exist"
     raise CheckpointError(f"{path} {what}; name the folder that PEFT's save_pretrained wrote")
