@@ -174,3 +174,45 @@ async def test_an_observer_may_publish() -> None:
         bus.register_handler(LORA, handler)
         await bus.publish(MemoryEvent.from_text("x"))
     assert texts == ["x", "alarm"]
+
+
+ADAPTER_NOTICES: tuple[NoticeName, ...] = (
+    "adapter.registered",
+    "adapter.activated",
+    "adapter.deactivated",
+    "adapter.changed",
+    "adapter.renamed",
+    "adapter.deleted",
+)
+
+
+@both_backends
+async def test_what_happens_to_adapters_is_told_to_who_listens_for_it() -> None:
+    heard: list[Notice] = []
+    others: list[Notice] = []
+    async with MemoryBus() as bus:
+        for name in get_args(NoticeName):
+            bus.on(name, (heard if name in ADAPTER_NOTICES else others).append)
+        told = [Notice(name, adapter=f"{number}@1") for number, name in enumerate(ADAPTER_NOTICES)]
+        for notice in told:
+            bus.tell(notice)
+        assert heard == told
+        assert others == []
+        assert bus.statistics().published == 0
+    assert all(notice.event is None and notice.reason is None for notice in heard)
+
+
+def test_it_is_told_outside_of_the_bus_too_and_an_observer_that_raises_is_counted() -> None:
+    heard: list[str | None] = []
+
+    def raises(notice: Notice) -> None:
+        raise ValueError
+
+    bus = MemoryBus()
+    bus.on("adapter.deleted", raises)
+    subscription = bus.on("adapter.deleted", lambda notice: heard.append(notice.adapter))
+    bus.tell(Notice("adapter.deleted", adapter="a@1"))
+    subscription.cancel()
+    bus.tell(Notice("adapter.deleted", adapter="a@2"))
+    assert heard == ["a@1"]
+    assert bus.statistics().observer_errors == 2

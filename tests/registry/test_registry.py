@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from intrinsic.card import AdapterCard
 from intrinsic.errors import (
     AdapterExistsError,
     AdapterNotFoundError,
@@ -16,6 +18,7 @@ from intrinsic.errors import (
     ConfigError,
 )
 from intrinsic.registry import AdapterRegistry
+from intrinsic.registry.entry import AdapterEntry
 from tests.tiny import write_files
 
 CARD = {
@@ -228,3 +231,93 @@ def test_versions_with_digits_that_are_no_numbers_are_in_order_too(tmp_path: Pat
         registry.register_adapter(adapter(tmp_path / version), name="sql", version=version)
     assert registry.get_adapter("sql").key == "sql@1²"
     assert registry.get_adapter("sql@²").card.version == "²"
+
+
+def entry(key: str, **fields: Any) -> AdapterEntry:
+    name, _, version = key.partition("@")
+    return AdapterEntry(AdapterCard(name, version, **fields), Path("/none"))
+
+
+def test_names_whose_versions_were_never_switched_mean_the_newest() -> None:
+    registry = AdapterRegistry()
+    for key in ("a@1.9", "a@1.10", "a@1.2"):
+        registry.put(entry(key))
+    assert [e.key for e in registry.list_adapters()] == ["a@1.10"]
+    assert [registry.is_active(key) for key in ("a@1.9", "a@1.10")] == [False, True]
+    assert [e.key for e in registry.versions("a")] == ["a@1.2", "a@1.9", "a@1.10"]
+    assert registry.versions("b") == []
+    assert not registry.is_active("b@1")
+
+
+def test_several_versions_may_be_active_and_the_name_means_the_newest_of_them() -> None:
+    registry = AdapterRegistry()
+    for key, active in {"a@1": True, "a@2": False, "a@10": True, "b@1": False}.items():
+        registry.put(entry(key, domain="Math"), active=active)
+    assert [e.key for e in registry.list_adapters()] == ["a@1", "a@10"]
+    assert [e.key for e in registry.get_adapters_for_domain("math")] == ["a@1", "a@10"]
+    assert registry.get_adapter("a").key == "a@10"
+    registry.set_active("a@10", False)
+    registry.set_active("a@10", False)
+    assert registry.get_adapter("a").key == "a@1"
+    assert registry.get_adapter("a@10").key == "a@10"
+    registry.set_active("a@1", False)
+    registry.set_active("a@2", True)
+    assert [e.key for e in registry.list_adapters()] == ["a@2"]
+    assert registry.is_active("a@2")
+
+
+def test_a_name_without_an_active_version_says_which_there_are() -> None:
+    registry = AdapterRegistry()
+    registry.put(entry("a@10"), active=False)
+    registry.put(entry("a@9"), active=False)
+    assert registry.knows("a")
+    assert registry.list_adapters() == []
+    with pytest.raises(AdapterNotFoundError, match=r"'a' has no active version; .*a@9, a@10, or"):
+        registry.get_adapter("a")
+    with pytest.raises(AdapterNotFoundError, match="no active version"):
+        registry.remove_adapter("a")
+    with pytest.raises(AdapterNotFoundError):
+        registry.set_active("b@1", True)
+    registry.set_active("a@9", True)
+    assert registry.get_adapter("a").key == "a@9"
+
+
+def test_an_entry_takes_the_place_of_one_of_the_same_name_and_version() -> None:
+    registry = AdapterRegistry()
+    registry.put(entry("a@1"), active=False)
+    assert registry.list_adapters() == []
+    registry.put(entry("a@1", domain="new"))
+    assert registry.list_adapters() == []  # it stays as it was switched
+    registry.put(entry("a@1", domain="newer"), active=True)
+    assert [e.card.domain for e in registry.list_adapters()] == ["newer"]
+    assert len(registry) == 1
+
+
+def test_whoever_asks_for_what_was_removed_is_told_why() -> None:
+    registry = AdapterRegistry()
+    for key in ("a@1", "a@2"):
+        registry.put(entry(key), active=key == "a@2")
+    assert registry.remove_adapter("a@2", why="'a@2' was too slow").key == "a@2"
+    with pytest.raises(AdapterNotFoundError, match="'a@2' was too slow"):
+        registry.get_adapter("a@2")
+    with pytest.raises(AdapterNotFoundError, match="no active version; name one of a@1,"):
+        registry.get_adapter("a")
+    assert not registry.knows("a@2")
+    assert not registry.is_active("a@2")
+    registry.remove_adapter("a@1")
+    with pytest.raises(AdapterNotFoundError, match="'a'"):
+        registry.get_adapter("a")
+    with pytest.raises(AdapterNotFoundError, match="'a@2' was too slow"):
+        registry.get_adapter("a@2")
+    registry.put(entry("a@2"))  # there is one again, and nothing of the name was ever switched
+    assert registry.get_adapter("a").key == "a@2"
+    registry.remove_adapter("a@2")
+    with pytest.raises(AdapterNotFoundError, match="known: none"):
+        registry.get_adapter("a@2")
+
+
+def test_the_list_is_the_askers_own() -> None:
+    registry = AdapterRegistry()
+    registry.put(entry("a@1"))
+    registry.list_adapters().clear()
+    assert [e.key for e in registry.list_adapters()] == ["a@1"]
