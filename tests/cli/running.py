@@ -27,6 +27,18 @@ def printed(*arguments: object) -> dict[str, Any]:
     return found
 
 
+def printed_list(*arguments: object) -> list[dict[str, Any]]:
+    """The same of a command that prints a list."""
+    found: Any = printed(*arguments)
+    return list(found)
+
+
+def listed(*options: object) -> list[str]:
+    """`name@version` of what `adapters list` prints."""
+    found = printed_list("adapters", "list", *options)
+    return [f"{one['name']}@{one['version']}" for one in found]
+
+
 def refuses(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
