@@ -168,8 +168,8 @@ class Failing:
         self._at, self._times, self._after = at, times, after
         self.failed = 0
         self._database = catalog.database
-        self._database.read = self._wrap(self._database.read)  # type: ignore[method-assign]
-        self._database.write = self._wrap(self._database.write)  # type: ignore[method-assign]
+        for name in ("read", "write"):
+            setattr(self._database, name, self._wrap(getattr(self._database, name)))
 
     def _wrap(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def wrapped(function: Callable[..., Any]) -> Any:

@@ -49,6 +49,11 @@ class Row:
         return version_order(self.version), self.version
 
 
+def row_of(key: str) -> Row:
+    name, _, version = key.partition("@")
+    return Row(name, version)
+
+
 @cache
 def template() -> Path:
     """A database with its tables and nothing in them, to be copied."""
@@ -110,7 +115,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, key=KEYS, activate=st.sampled_from([None, True, False]))
     def keep(self, who: int, key: str, activate: bool | None) -> None:
-        row = Row(*key.split("@"))
+        row = row_of(key)
         taken = any(other.key == key for other in self.rows)
         try:
             kept = self.call(self.catalogs[who].keep, record(key), activate=activate)
@@ -133,7 +138,7 @@ class CatalogMachine(RuleBasedStateMachine):
         for key in keys:
             expected.append(any(row.key == key for row in self.rows))
             if not expected[-1]:
-                self.rows.append(Row(*key.split("@")))
+                self.rows.append(row_of(key))
                 added.setdefault(self.rows[-1].name, []).append(self.rows[-1])
         new = [record(key) for key in keys]
         refusals = self.call(self.catalogs[who].register_all, new, activate=activate)

@@ -68,7 +68,7 @@ async def test_many_changes_are_one_step_and_observers_see_its_end(where: str) -
         seen: list[list[str]] = []
         for name in ("adapter.deleted", "adapter.registered", "adapter.activated"):
             ear.bus.on(
-                name,  # type: ignore[arg-type]
+                name,
                 lambda _: seen.append([entry.key for entry in other.live.list_adapters()]),
             )
         for before, after in (("a", "x"), ("b", "a"), ("x", "b")):  # two swap their names
