@@ -19,7 +19,7 @@ from intrinsic.cli.registry_switch import (
     rename_command,
 )
 
-_COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "register": register_command,
     "list": list_command,
     "show": show_command,
@@ -39,5 +39,5 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 
 def add_registry_commands(app: typer.Typer) -> None:
     """Add them in the order in which the help shows them."""
-    for name, command in _COMMANDS.items():
+    for name, command in COMMANDS.items():
         app.command(name)(command)

@@ -142,7 +142,7 @@ def _print_rescan(found: Rescanned) -> None:
     for one in (*found.changed, *found.missing):
         tell(f"intrinsic: {one.why}")
     for refused in found.refused:
-        tell(f"intrinsic: {refused.path} is refused: {refused.why}")
+        tell(f"intrinsic: {refused.sentence}")
     tell(
         f"{len(found.registered)} new, {len(found.cards)} cards, {len(found.changed)} changed, "
         f"{len(found.missing)} missing, {len(found.refused)} refused"

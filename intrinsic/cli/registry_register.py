@@ -165,7 +165,7 @@ def _print_summary(summary: FolderSummary, *, as_json: bool) -> None:
             ],
         )
     for refused in summary.refused:
-        tell(f"intrinsic: {refused.path} is refused: {refused.why}")
+        tell(f"intrinsic: {refused.sentence}")
     tell(
         f"{len(summary.registered)} registered, {len(summary.known)} known before, "
         f"{len(summary.refused)} refused"

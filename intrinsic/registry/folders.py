@@ -31,6 +31,12 @@ class Refused:
     path: Path
     why: str
 
+    @property
+    def sentence(self) -> str:
+        """The reason, with the folder."""
+        where = "" if str(self.path) in self.why else f"{self.path}: "
+        return f"refused: {where}{self.why}"
+
     def as_json(self) -> dict[str, str]:
         """Return plain values."""
         return {"path": str(self.path), "why": self.why}

@@ -73,7 +73,7 @@ def test_a_folder_of_many_is_registered_with_a_summary(here: Path) -> None:
     assert [line.split("\t")[:3] for line in result.stdout.splitlines()] == [
         ["name", "version", "active"], ["math", "1", "yes"], ["sql", "1", "yes"],
     ]  # fmt: skip
-    assert "broken is refused: " in result.stderr
+    assert "intrinsic: refused: " in result.stderr
     assert result.stderr.splitlines()[-1] == "2 registered, 0 known before, 1 refused"
     (here / "many" / "broken" / "adapter_config.json").unlink()
     (here / "many" / "broken" / "adapter_model.safetensors").unlink()
