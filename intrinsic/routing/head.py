@@ -7,6 +7,8 @@ Where there are examples enough, logistic regression goes on from there.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -22,16 +24,16 @@ if TYPE_CHECKING:
 MOST_ROWS = 1000
 """Of more adapters than this no regression is fitted: its time grows with their square."""
 
+QUICK = 2_000
+"""Texts times rows up to which a head is fitted at once, in less than a tenth of a second."""
+
 _SCALE = 20.0
 _FEW = 50.0
 _PRIOR = 10.0
 _LOSS = 100.0
 _ITERATIONS = 60
 
-_ONE_FIT = threading.Lock()
-"""numpy and scipy bring a BLAS each, whose threads wait for work by spinning: in turns on the same
-cores they made a fit ten times slower. One thread each leaves a core to the requests as well. The
-limit is the process's, so one fit at a time sets it and takes it back."""
+_LIMITING = threading.Lock()
 
 Floats = npt.NDArray[np.float64]
 Owners = npt.NDArray[np.intp]
@@ -125,10 +127,29 @@ def fit(texts: Texts, centroids: Vectors) -> Head:
         return value, gradient.astype(np.float64).ravel()
 
     start = np.hstack([prior, np.zeros((n, 1), np.float32)]).astype(np.float64).ravel()
-    with _ONE_FIT, _blas().limit(limits=1, user_api="blas"):
+    with _one_thread_each(len(x) * n):
         found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
     solved = found.x.reshape(n, d + 1).astype(np.float32)
     return Head(np.ascontiguousarray(solved[:, :d]), solved[:, d].copy())
+
+
+@contextmanager
+def _one_thread_each(work: int) -> Iterator[None]:
+    """Keep each BLAS of the process to one thread, for a fit of so many texts times rows.
+
+    numpy and scipy bring a BLAS each, whose threads wait for work by spinning: in turns on the same
+    cores they made a fit ten times slower. One thread each leaves a core to the requests as well.
+    The limit is the process's, so one fit at a time sets it and takes it back. A quick fit, which
+    a request waits for, waits for no other.
+    """
+    if not _LIMITING.acquire(blocking=work > QUICK):
+        yield
+        return
+    try:
+        with _blas().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _LIMITING.release()
 
 
 @cache

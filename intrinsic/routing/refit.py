@@ -12,14 +12,11 @@ import numpy as np
 
 from intrinsic.routing.blend import usual
 from intrinsic.routing.dense import DenseView
-from intrinsic.routing.head import MOST_ROWS, Head, extended
+from intrinsic.routing.head import MOST_ROWS, QUICK, Head, extended
 from intrinsic.routing.index import CandidateView
 from intrinsic.routing.tuning import tuned
 
 _log = logging.getLogger(__name__)
-
-QUICK = 2_000
-"""Texts times rows up to which a head is fitted at once, in less than a tenth of a second."""
 
 MOST_WORK = 20_000_000
 """Texts times rows beyond which none is fitted: their logits alone take 80 MB."""

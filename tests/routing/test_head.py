@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
+from typing import Any
 
 import anyio
 import numpy as np
 import pytest
+import scipy.optimize
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from intrinsic.routing import head as head_module
 from intrinsic.routing import refit
@@ -145,3 +149,64 @@ async def test_a_fit_that_fails_is_logged_and_leaves_the_closed_form(
     assert "could not be fitted" in caplog.text
     assert not dense.judge[0].fitted
     assert dense.weigh(ways[2]).linear.argmax() == 2
+
+
+class Held:
+    """`scipy.optimize.minimize`, which holds fits of more than five rows until told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.real = scipy.optimize.minimize
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        self.threads: list[set[int]] = []
+        monkeypatch.setattr(scipy.optimize, "minimize", self)
+
+    def __call__(self, loss: object, start: np.ndarray, **options: Any) -> object:
+        self.threads.append(blas_threads())
+        if len(start) > 5 * 25:
+            self.reached.set()
+            assert self.go_on.wait(30)
+        return self.real(loss, start, **options)
+
+
+def blas_threads() -> set[int]:
+    """How many threads the BLAS libraries of this process use."""
+    return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
+
+
+def test_a_quick_fit_waits_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_module, "QUICK", 100)
+    held = Held(monkeypatch)
+    _, large, _ = crowd(12, 8)
+    _, small, ways = crowd(4, 2)
+    slow = threading.Thread(target=fit, args=(large.texts(), large.centroids))
+    slow.start()
+    found: list[Head] = []
+    quick = threading.Thread(target=lambda: found.append(fit(small.texts(), small.centroids)))
+    try:
+        assert held.reached.wait(30)
+        quick.start()
+        quick.join(10)
+        assert found
+        assert found[0].score(ways[3], NONE).argmax() == 3
+    finally:
+        held.go_on.set()
+        for thread in (slow, quick):
+            thread.join()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_threads_of_the_blas_are_given_back(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    held.go_on.set()
+    if fails:
+        monkeypatch.setattr(held, "real", lambda *_, **__: 1 / 0)
+    _, dense, _ = crowd(12, 20)
+    with threadpool_limits(2, user_api="blas"):
+        if blas_threads() != {2}:
+            pytest.skip("a BLAS whose threads cannot be set")
+        with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+            fit(dense.texts(), dense.centroids)
+        assert blas_threads() == {2}
+    assert held.threads == [{1}]
