@@ -103,8 +103,10 @@ def card_in_files(inspection: Mapping[str, Any]) -> AdapterCard | None:
     values = inspection.get(_CARD)
     if values is None:
         return None
-    fields: dict[str, Any] = dict(values)
-    return AdapterCard(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
+    return AdapterCard(**fields)
 
 
 def _folder(path: Path) -> Path:
