@@ -55,11 +55,7 @@ class AdapterCard:
             )
         for field_name in ("keywords", "examples", "negatives", "must", "never"):
             value = getattr(self, field_name)
-            if (
-                isinstance(value, str)
-                or not isinstance(value, Sequence)
-                or not all(_is_text(item) for item in value)
-            ):
+            if isinstance(value, str) or not isinstance(value, Sequence) or not _are_texts(value):
                 raise ConfigError(
                     f"{field_name} of adapter {self.name!r} is {value!r:.80}; "
                     "it must be a list of strings"
@@ -103,6 +99,13 @@ def _is_text(value: object) -> bool:
     if not isinstance(value, str):
         return False
     return value.isascii() or _SURROGATE.search(value) is None
+
+
+def _are_texts(values: Sequence[object]) -> bool:
+    try:
+        return _is_text("".join(values))  # type: ignore[arg-type]  which join itself finds out
+    except TypeError:
+        return False
 
 
 def _is_label(value: object) -> bool:
