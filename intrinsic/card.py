@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from intrinsic.errors import ConfigError
 
@@ -101,10 +102,10 @@ def _is_text(value: object) -> bool:
     return value.isascii() or _SURROGATE.search(value) is None
 
 
-def _are_texts(values: Sequence[object]) -> bool:
+def _are_texts(values: Sequence[Any]) -> bool:
     try:
-        return _is_text("".join(values))  # type: ignore[arg-type]  which join itself finds out
-    except TypeError:
+        return _is_text("".join(values))
+    except TypeError:  # one is no text
         return False
 
 

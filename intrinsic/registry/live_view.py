@@ -47,18 +47,19 @@ class LiveView:
                 there[version_id] = _live(record)
             else:
                 notices.append(self._gone(version_id, record))
+        gone = len(notices)
         changed = [(self._known.get(one.id), one) for one in there.values()]
         changed = [(before, one) for before, one in changed if before != one]
         for before, one in changed:
             if before is not None and before.key != one.key:
                 self._forget(before, f"adapter {before.key!r} is called {one.key!r} now")
-        for before, one in changed:
+        for _, one in changed:
             self._put(one)
-            notices += _what_changed(before, one)
         if self._bus is not None:
+            notices += (notice for pair in changed for notice in _what_changed(*pair))
             for notice in sorted(notices, key=_turn):
                 self._bus.tell(notice)
-        return len(changed) + sum(notice.name == "adapter.deleted" for notice in notices)
+        return len(changed) + gone
 
     def _gone(self, version_id: str, record: VersionRecord | None) -> Notice:
         version = self._known[version_id]
