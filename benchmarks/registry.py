@@ -251,7 +251,7 @@ async def notes(options: argparse.Namespace, where: str) -> dict[str, Any]:
         generated = sum(one.generated for one in kept.values())
         assert (routed, generated) == (expected, expected), "some were lost"
         found[name] = milliseconds(seconds)
-    return found["busy"] | {"usual": found["usual"], "lost": 0}
+    return {**found["busy"], "usual": found["usual"], "lost": 0}
 
 
 async def note_one(usage: UsageLog, version_id: str) -> float:
