@@ -79,11 +79,14 @@ def rescan_command(
     """Register what is new in a folder, take over changed cards, tell what changed or is gone."""
     import anyio
 
-    from intrinsic.cli.output import print_json
+    from intrinsic.cli.output import print_json, tell
     from intrinsic.cli.registry_place import need_place
 
     where = need_place(registry, adapters_dir)
-    found = anyio.run(_rescan, where, folder or adapters_dir or _beside(where))
+    folder = folder or adapters_dir or _beside(where)
+    if folder is None:
+        tell("intrinsic: no folder is searched for new adapters; name one to do so")
+    found = anyio.run(_rescan, where, folder)
     if json:
         print_json(found.as_json())
     else:
@@ -124,8 +127,9 @@ def _beside(where: Where) -> Path | None:
     """The folder that a file `DIR.db` is for, if there is one."""
     if isinstance(where, str) and "://" in where:
         return None
-    folder = Path(where).with_suffix("")
-    return folder if folder.is_dir() else None
+    file = Path(where)
+    folder = file.with_suffix("")
+    return folder if file.suffix == ".db" and folder.is_dir() else None
 
 
 def _print_rescan(found: Rescanned) -> None:

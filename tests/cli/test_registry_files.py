@@ -61,6 +61,10 @@ def test_rescan_registers_what_is_new_and_tells_what_changed(here: Path) -> None
     ]  # fmt: skip
     assert result.stderr.splitlines()[-1] == "1 new, 1 cards, 1 changed, 0 missing, 0 refused"
     assert printed("adapters", "show", "sql")["domain"] == "data"
+    elsewhere = (here / "adapters.db").rename(here / "elsewhere.db")
+    told = run("adapters", "rescan", "--registry", elsewhere).stderr
+    assert "no folder is searched for new adapters" in told
+    elsewhere.rename(here / "adapters.db")
     (adapter(here / "other" / "bad") / "adapter_config.json").write_text("{")
     result = run("adapters", "rescan", "other", "--json")
     assert result.exit_code == 1
