@@ -45,6 +45,7 @@ class DenseView:
         self.centroid_share: Floats = LEAST_CENTROID_SHARE + (1.0 - LEAST_CENTROID_SHARE) * few
         self.unfit = False  # whether a head is worth fitting, and none was yet
         self.has_negatives = any(len(card.negative) for card in self.cards)
+        self.twin_of = _twin_of(view)
         head = closed_form(self.centroids)
         self.judge = (head, usual(self.n_examples, fitted=False, worded=view.phrases is not None))
 
@@ -98,6 +99,9 @@ class Meaning:
         n = len(dense.cards)
         self.cosines: Floats = found[:n]
         self.linear: Floats = found[n:] + head.b if head.fitted else head.score(query, found)
+        self._twin_of = dense.twin_of
+        if self._twin_of is not None:  # a product may give equal rows other last digits
+            self.cosines, self.linear = self.cosines[self._twin_of], self.linear[self._twin_of]
         self.tightness = dense.tightness
         self.refuses = dense.has_negatives
         self.scores: Floats = self.cosines.round(_DIGITS)
@@ -108,9 +112,14 @@ class Meaning:
 
     def look(self, rows: Rows) -> None:
         """Compare the query with every text of some rows."""
+        if self._twin_of is not None:
+            twins, rows = rows, np.unique(self._twin_of[rows])
         rows = rows[~self._looked[rows]]
         for at in range(0, len(rows), _AT_ONCE):
             self._look(rows[at : at + _AT_ONCE])
+        if self._twin_of is not None:
+            for found in (self.scores, self.nearest, self.nearest_at, self.refused):
+                found[twins] = found[self._twin_of[twins]]
 
     def _look(self, rows: Rows) -> None:
         self._looked[rows] = True
@@ -146,3 +155,13 @@ class Meaning:
             if len(card.negative):
                 against = float((card.negative @ self._query).max())
                 self.refused[row] = max(0.0, against - self.nearest[row])
+
+
+def _twin_of(view: CandidateView) -> Rows | None:
+    """For each row the first of the same texts; None where every row is its own."""
+    if not view.has_twins:
+        return None
+    known: dict[object, int] = {}  # the sentence of a card that says nothing else is its name
+    said = zip(view.groups.tolist(), (card.sentence for card in view.cards), strict=True)
+    firsts = [known.setdefault(content, row) for row, content in enumerate(said)]
+    return np.array(firsts, np.intp) if len(known) < len(firsts) else None

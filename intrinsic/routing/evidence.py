@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 SHORTLIST = 8
 """So many candidates are compared text by text; the others are out of the question."""
 
+_AROUND_THE_LAST = np.array([-SHORTLIST - 1, -SHORTLIST])
+
 LEAST_SPREAD = 1e-3
 LEAST_COSINE_SPREAD = 0.02
 LEAST_BM25_SPREAD = 0.5
@@ -103,8 +105,12 @@ class Evidence:
             first_look = first_look.copy()
             first_look[list(self._out)] = -np.inf
         if len(first_look) - len(set(self._out)) > SHORTLIST:
-            rows = first_look.argpartition(-SHORTLIST)[-SHORTLIST:]
-            rows.sort()
+            rows = first_look.argpartition(_AROUND_THE_LAST)
+            listed = rows[-SHORTLIST:]
+            if first_look[rows[-SHORTLIST - 1]] == first_look[listed[0]]:  # of equals the first
+                listed = (-first_look).argsort(kind="stable")[:SHORTLIST]
+            listed.sort()
+            rows = listed
         else:
             rows = np.flatnonzero(first_look > -np.inf)
         return self._sorted(rows)
@@ -153,11 +159,18 @@ class Evidence:
         """
         listed = self.shortlist
         others = len(self._first_look) - len(set(self._out)) - len(listed)
-        found = self._ranked_features(listed, others)
+        found = self._ranked_features(listed, self._behind(listed, others))
         if others == 0 or (first is not None and first <= len(listed)):
             return found[:first]
         rest = self._ranked_features(self.order[len(listed) :], 0)
         return np.concatenate([found, rest])[:first]
+
+    def _behind(self, listed: Rows, others: int) -> int:
+        """How many rivals of the shortlist there are besides: a group is one, or none of them."""
+        if others == 0 or not self.view.has_twins:
+            return others
+        groups = self.view.groups
+        return len(np.setdiff1d(np.delete(groups, [*listed, *self._out]), groups[listed]))
 
     def _ranked_features(self, order: Rows, behind: int) -> Floats:
         """The features of rows in ranking order, compared among themselves."""
