@@ -56,6 +56,8 @@ class AdapterCard:
             )
         for field_name in ("keywords", "examples", "negatives", "must", "never"):
             value = getattr(self, field_name)
+            if type(value) is tuple and not value:
+                continue
             if isinstance(value, str) or not isinstance(value, Sequence) or not _are_texts(value):
                 raise ConfigError(
                     f"{field_name} of adapter {self.name!r} is {value!r:.80}; "
