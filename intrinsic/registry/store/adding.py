@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from intrinsic.errors import AdapterExistsError
 from intrinsic.registry.store.changes import note
 from intrinsic.registry.store.lookup import when
 from intrinsic.registry.store.numbering import next_free
 from intrinsic.registry.store.records import VersionRecord, values_of
-from intrinsic.registry.store.schema import VERSIONS
-
-_KEY = ("name", "version")
-_INSERT = {
-    "postgresql": postgresql.insert(VERSIONS).on_conflict_do_nothing(index_elements=_KEY),
-    "sqlite": sqlite.insert(VERSIONS).on_conflict_do_nothing(index_elements=_KEY),
-}
+from intrinsic.registry.store.schema import VERSIONS, insert_into
 
 
 def add_version(connection: Connection, record: VersionRecord) -> None:
     """Add a version in a transaction; raise as `Versions.add` does, with nothing changed."""
     added = connection.execute(
-        _INSERT[connection.dialect.name],
+        _insert(connection.dialect.name),
         values_of(record),
         execution_options={"preserve_rowcount": True},
     )
@@ -64,3 +60,8 @@ def _taken(connection: Connection, record: VersionRecord) -> AdapterExistsError:
         f"adapter {record.name!r} version {record.version!r} {why}; "
         f"the next free version is {next_free(record.version, taken)!r}"
     )
+
+
+@cache
+def _insert(dialect: str) -> Any:  # noqa: ANN401  the two have no type in common
+    return insert_into(VERSIONS, dialect).on_conflict_do_nothing(index_elements=["name", "version"])

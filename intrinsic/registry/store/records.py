@@ -25,6 +25,9 @@ RECORD = tuple(
 """The columns that `record_of` wants; the inspection, which few look at, as text."""
 
 
+_CARD_FIELDS = frozenset(CARD_FIELDS)
+
+
 def now() -> datetime:
     """The moment, in UTC."""
     return datetime.now(UTC)
@@ -128,7 +131,7 @@ def card_values(card: AdapterCard) -> dict[str, Any]:
 
 def card_of(values: Mapping[str, Any]) -> AdapterCard:
     """The card of a row; raise `RegistryError` for one that this library does not understand."""
-    if unknown := sorted(set(values) - set(CARD_FIELDS)):
+    if unknown := sorted(values.keys() - _CARD_FIELDS):
         raise RegistryError(
             f"the card of {values.get('name')!r:.80} in the registry has the unknown fields "
             f"{unknown}, of a newer intrinsic; update it with 'pip install -U intrinsic-lora'"

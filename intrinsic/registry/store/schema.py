@@ -29,7 +29,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -50,6 +50,15 @@ class UtcTime(TypeDecorator[datetime]):
         return moment.astimezone(UTC)
 
 
+def insert_into(table: Table, dialect: str) -> Any:  # noqa: ANN401  the two have no type in common
+    """An insert that says what happens on a conflict; PostgreSQL's dialect takes long to import."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
 METADATA = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -62,7 +71,7 @@ METADATA = MetaData(
 
 _ID = String(32)
 _COUNTER = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts INTEGER keys alone
-_SORTED = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+_SORTED = Text().with_variant(Text(collation="C"), "postgresql")
 _JSON = JSON(none_as_null=True)
 
 

@@ -118,11 +118,14 @@ class UsageLog:
     ) -> bool | None:
         self._stopped = True
         self._wake.set()
-        # The task group would wrap any other exception than a cancellation in a group.
-        if error is not None and _holds_cancellation(error):
-            return await self._tasks.__aexit__(kind, error, trace)
-        await self._tasks.__aexit__(None, None, None)
-        return None
+        try:
+            # The task group would wrap any other exception than a cancellation in a group.
+            if error is not None and _holds_cancellation(error):
+                return await self._tasks.__aexit__(kind, error, trace)
+            await self._tasks.__aexit__(None, None, None)
+            return None
+        finally:
+            await self._write_rest()
 
     async def _run(self) -> None:
         """Only this task writes: nobody's cancellation leaves it unknown what was committed."""
@@ -135,8 +138,15 @@ class UsageLog:
         finally:
             with anyio.move_on_after(_STOP_S, shield=True):
                 await self._attempt(None)
-            if self._waiting:
-                _log.error("the use of %d versions could not be written", len(self._waiting))
+
+    async def _write_rest(self) -> None:
+        """What was noted after the task had to end, by a block that was slower to be cancelled."""
+        if self._waiting and not self._failing:
+            self._next = _Attempt()
+            with anyio.move_on_after(_STOP_S, shield=True):
+                await self._attempt(None)
+        if self._waiting:
+            _log.error("the use of %d versions could not be written", len(self._waiting))
 
     async def _attempt(self, following: _Attempt | None) -> None:
         attempt, self._next = self._next, following
@@ -150,6 +160,7 @@ class UsageLog:
             self._failing = True
             attempt.error = error
         except BaseException:
+            self._failing = True
             attempt.error = RegistryError("the last use was not written before the deadline")
             raise
         else:

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from intrinsic.registry.store.lookup import in_parts
-from intrinsic.registry.store.schema import USAGE, VERSIONS
+from intrinsic.registry.store.schema import USAGE, VERSIONS, insert_into
 
 _ADDED = (
     *("routed", "generated", "tokens", "confidence_sum", "confidence_count"),
@@ -78,8 +77,7 @@ def add_sums(connection: Connection, sums: Mapping[str, Sum]) -> None:
         known += connection.scalars(select(VERSIONS.c.id).where(VERSIONS.c.id.in_(some)))
     if not known:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(USAGE)
+    statement = insert_into(USAGE, connection.dialect.name)
     new = statement.excluded
     changes: dict[str, ColumnElement[Any]] = {name: USAGE.c[name] + new[name] for name in _ADDED}
     earlier = new.first_used < USAGE.c.first_used
