@@ -24,14 +24,12 @@ from intrinsic.registry.registry import AdapterRegistry
 from intrinsic.registry.store.changes import Change
 from intrinsic.registry.store.copies import Copies
 from intrinsic.registry.store.database import Database
-from intrinsic.registry.store.entering import enter, enter_many, newest_of_each
+from intrinsic.registry.store.entering import enter, enter_many
 from intrinsic.registry.store.feedback import Feedback
 from intrinsic.registry.store.listing import ListQuery, Page, list_versions
 from intrinsic.registry.store.records import VersionRecord
 from intrinsic.registry.store.usage import UsageLog
 from intrinsic.registry.store.versions import Versions
-
-__all__ = ["AdapterCatalog", "newest_of_each"]
 
 logger = logging.getLogger("intrinsic.registry")
 
