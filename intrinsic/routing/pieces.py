@@ -48,17 +48,17 @@ def unit_rows(values: np.ndarray[Any, Any], rows: int, name: str) -> Vectors:
             f"encoder {name!r} gave an array of shape {values.shape} for {rows} texts; "
             f"it must be ({rows}, dimension)"
         )
-    vectors: Vectors = values.astype(np.float32)
-    if rows == 1:
-        with np.errstate(over="ignore", invalid="ignore"):
-            square = float(vectors[0] @ vectors[0])
-        if 0.5 < square < 2.0:  # so all are finite, and none too large
-            vectors /= np.float32(math.sqrt(square))
-            return vectors
-    if not np.isfinite(vectors).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        vectors: Vectors = values.astype(np.float32)
+        square = float(vectors[0] @ vectors[0]) if rows == 1 else 0.0
+    if 0.5 < square < 2.0:  # so all are finite, and none too large
+        vectors /= np.float32(math.sqrt(square))
+        return vectors
+    exact = values if values.dtype == np.float64 else vectors
+    if not np.isfinite(exact).all():
         raise EncoderError(f"encoder {name!r} gave values that are not finite; use another model")
-    largest = np.abs(vectors).max(axis=1, keepdims=True)  # whose square may be no float32
-    vectors /= np.where(largest > 0, largest, np.float32(1.0))
+    largest = np.abs(exact).max(axis=1, keepdims=True)  # it, or its square, may be no float32
+    np.divide(exact, np.where(largest > 0, largest, 1.0).astype(exact.dtype), out=vectors)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= np.where(lengths > 0, lengths, np.float32(1.0))
     return vectors

@@ -12,6 +12,7 @@ from itertools import pairwise
 import Stemmer
 
 _ASCII_WORD = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
+_QUOTES = re.compile("'{2,}")
 _UNSPACED = re.compile(  # scripts that put no space between words: Thai to Khmer, kana, Han
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+"
 )
@@ -48,7 +49,7 @@ def words(text: str) -> list[str]:
     if folded.isascii():
         return [_uncontracted(word) for word in _ASCII_WORD.findall(folded)]
     found: list[str] = []
-    for word in "".join(map(_letter_or_space, folded)).split():
+    for word in _QUOTES.sub(" ", "".join(map(_letter_or_space, folded))).split():
         if word := word.strip("'"):
             found.extend(_pairs(word) if _UNSPACED.search(word) else [_uncontracted(word)])
     return found

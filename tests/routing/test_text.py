@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import Stemmer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intrinsic.routing.text import readable, stems, words
@@ -56,6 +56,12 @@ def test_stop_words_say_nothing() -> None:
 )
 def test_words_of_many_scripts(text: str, expected: list[str]) -> None:
     assert words(text) == expected
+
+
+@given(st.text("ab's -1.", max_size=12))
+@example("rock''n''roll")
+def test_another_script_beside_it_changes_no_word(text: str) -> None:
+    assert words(f"{text} é") == [*words(text), "e"]
 
 
 @given(st.text())
