@@ -63,7 +63,11 @@ class Refit:
             if not self._idle.is_set():
                 return
             self._idle.clear()
-        threading.Thread(target=self._work, name="intrinsic-route-head", daemon=True).start()
+        worker = threading.Thread(target=self._work, name="intrinsic-route-head", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:  # no more threads, or the interpreter ends
+            self._give_up()
 
     async def settled(self) -> None:
         """Wait until no head is being fitted."""
@@ -80,6 +84,14 @@ class Refit:
                 dense = self._fitting
             if dense.unfit:
                 self._fit(view, dense)
+
+    def _give_up(self) -> None:
+        with self._lock:
+            for dense in self._waiting.values():
+                dense.unfit = False
+            self._waiting.clear()
+            self._idle.set()
+        _log.exception("no routing head could be fitted")
 
     def _fit(self, view: CandidateView, dense: DenseView) -> None:
         start = time.perf_counter()

@@ -151,6 +151,27 @@ async def test_a_fit_that_fails_is_logged_and_leaves_the_closed_form(
     assert dense.weigh(ways[2]).linear.argmax() == 2
 
 
+@both_backends
+async def test_without_a_thread_for_it_the_closed_form_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(refit, "QUICK", 0)
+    view, dense, ways = crowd(6, 5)
+    fits = Refit()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        fits.take(view, dense)
+    assert "no routing head could be fitted" in caplog.text
+    assert not dense.unfit
+    assert dense.weigh(ways[2]).linear.argmax() == 2
+    assert fits._idle.is_set()
+    fits.queue(view, dense)
+    await fits.settled()
+
+
 class Held:
     """`scipy.optimize.minimize`, which holds fits of more than five rows until told to go on."""
 
