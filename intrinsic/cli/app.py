@@ -71,7 +71,8 @@ def ask(
     """Answer one question under the mixture that fits it, streaming."""
     from intrinsic.backends import GenerationOptions
     from intrinsic.cli.ask import Question, run_ask
-    from intrinsic.cli.session import SessionOptions, named_registry
+    from intrinsic.cli.registry_place import asked_place
+    from intrinsic.cli.session import SessionOptions
 
     question = Question(
         text=text,
@@ -88,7 +89,7 @@ def ask(
         tuple(plugins or ()),
         backend,
         calibration,
-        named_registry(registry, adapters_dir),
+        asked_place(registry, adapters_dir),
         force,
     )
     anyio.run(run_ask, question, session, json)

@@ -42,6 +42,13 @@ def find_place(registry: str | None, adapters_dir: Path | None) -> Where | None:
     return named
 
 
+def asked_place(registry: str | None, adapters_dir: Path | None) -> Where | None:
+    """As `find_place`, for commands that use the bundled adapters where nothing is named."""
+    if registry is None and adapters_dir is None:
+        return os.environ.get(VARIABLE) or None
+    return find_place(registry, adapters_dir)
+
+
 def need_place(registry: str | None, adapters_dir: Path | None) -> Where:
     """Where the registry is; raise `ConfigError`, which says how one is made, without one."""
     place = find_place(registry, adapters_dir)

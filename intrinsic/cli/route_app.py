@@ -55,8 +55,9 @@ def text(
     json: Json = False,
 ) -> None:
     """Say which adapters fit a text: intrinsic route "how is asthma treated"."""
+    from intrinsic.cli.registry_place import asked_place
     from intrinsic.cli.route import run_route
-    from intrinsic.cli.session import SessionOptions, named_registry
+    from intrinsic.cli.session import SessionOptions
 
     session = SessionOptions(
         None,
@@ -64,7 +65,7 @@ def text(
         router,
         top_k,
         tuple(plugins or ()),
-        registry=named_registry(registry, adapters_dir),
+        registry=asked_place(registry, adapters_dir),
     )
     run = partial(run_route, calibration=calibration, explained=explain, as_json=json)
     anyio.run(run, text, session)
@@ -90,8 +91,9 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure the router on labelled queries; writes report.json and two pictures."""
+    from intrinsic.cli.registry_place import asked_place
     from intrinsic.cli.route_eval import Evaluation, run_evaluation
-    from intrinsic.cli.session import SessionOptions, named_registry
+    from intrinsic.cli.session import SessionOptions
 
     request = Evaluation(file, out, threshold, unknown_as_none, calibration)
     session = SessionOptions(
@@ -99,7 +101,7 @@ def evaluate(
         adapters_dir,
         router,
         plugin_folders=tuple(plugins or ()),
-        registry=named_registry(registry, adapters_dir),
+        registry=asked_place(registry, adapters_dir),
     )
     anyio.run(run_evaluation, request, session, json)
 
@@ -115,14 +117,15 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit confidences to labelled queries; tells the calibration error before and after."""
+    from intrinsic.cli.registry_place import asked_place
     from intrinsic.cli.route_fit import run_fit
-    from intrinsic.cli.session import SessionOptions, named_registry
+    from intrinsic.cli.session import SessionOptions
 
     session = SessionOptions(
         None,
         adapters_dir,
         router,
         plugin_folders=tuple(plugins or ()),
-        registry=named_registry(registry, adapters_dir),
+        registry=asked_place(registry, adapters_dir),
     )
     anyio.run(run_fit, file, out, session, json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -34,8 +33,7 @@ class SessionOptions:
 
     `registry` is a SQLite file or a URL, whose active versions are used in place of a folder; with
     `force` also those of which it is not known whether they are for the model. Raises
-    `ConfigError` for an empty name of a model, for a calibration that is not used, and for a
-    registry beside a folder.
+    `ConfigError` for an empty name of a model, and for a calibration that is not used.
     """
 
     model: str | None = None
@@ -45,7 +43,7 @@ class SessionOptions:
     plugin_folders: tuple[Path, ...] = ()
     backend: str = "transformers"
     calibration: Path | None = None
-    registry: str | None = None
+    registry: str | Path | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -59,20 +57,6 @@ class SessionOptions:
                 "--calibration is not used by router 'llm', whose confidences are the model's; "
                 "leave it out, or choose cascade, hybrid, embedding or keyword"
             )
-        if self.registry is not None and self.adapters_dir is not None:
-            raise ConfigError(
-                "--registry and --adapters-dir both say where the adapters are; use one of them"
-            )
-
-
-REGISTRY_VARIABLE = "INTRINSIC_REGISTRY"
-
-
-def named_registry(registry: str | None, adapters_dir: Path | None) -> str | None:
-    """The registry of `--registry`, or of the environment where no folder is named either."""
-    if registry is not None or adapters_dir is not None:
-        return registry
-    return os.environ.get(REGISTRY_VARIABLE) or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from tests.registry.cataloguing import KEY, adapter
 from tests.tiny import write_files
 
 PAGE = Path(__file__).parents[2] / "docs" / "registry.md"
-HOME = "/home/ada"
+HOME = "/srv/team"
 LOOP = re.compile(r"for vote in (?P<votes>[\d ]+); do (?P<command>.*?) > /dev/null; done")
 
 

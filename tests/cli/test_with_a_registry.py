@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from intrinsic.bundled import adapters_path
-from intrinsic.cli.session import REGISTRY_VARIABLE
+from intrinsic.cli.registry_place import VARIABLE
 from intrinsic.registry.catalog import AdapterCatalog
 from intrinsic.registry.registering import Newcomer
 from tests.cli.running import printed, refuses
@@ -50,7 +50,7 @@ def test_ask_uses_an_active_version_and_notes_it(
     registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anyio.run(_activate, registry)
-    monkeypatch.setenv(REGISTRY_VARIABLE, str(registry))
+    monkeypatch.setenv(VARIABLE, str(registry))
     said = printed("ask", QUESTION, "--max-tokens", "5")
     assert said["mixture"] == {"medical@1.0.0": 1.0}
 
@@ -86,6 +86,16 @@ def test_a_folder_and_a_registry_are_one_too_many(
 def test_a_folder_that_is_named_counts_more_than_the_environment(
     registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(REGISTRY_VARIABLE, str(registry))
+    monkeypatch.setenv(VARIABLE, str(registry))
     said = printed("route", QUESTION, "--adapters-dir", adapters_path())
     assert [one["adapter"] for one in said["selections"]] == ["medical"]
+
+
+def test_a_registry_beside_the_folder_that_is_named_is_used(registry: Path) -> None:
+    folder = registry.with_suffix("")
+    folder.mkdir()  # the registry lies at `folder.db`
+    off = printed("route", QUESTION, "--adapters-dir", folder)
+    assert "medical" not in json.dumps(off["selections"])
+    anyio.run(_activate, registry)
+    on = printed("route", QUESTION, "--adapters-dir", folder)
+    assert [one["adapter"] for one in on["selections"]] == ["medical"]
