@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -185,3 +186,36 @@ async def test_another_process_is_followed(where: str) -> None:
             ("activated", "a@1"), ("activated", "child@1"),
         ]  # fmt: skip
         assert await demand_agreement(other) == ["a@1+", "a@2", "child@1+"]
+
+
+KILLED = """
+import anyio, os, signal, sys
+from sqlalchemy import event
+from intrinsic.registry.catalog import AdapterCatalog
+from tests.registry.store.making import record
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main(where, method):
+    async with AdapterCatalog(where) as catalog:
+        event.listen(catalog.database._engine, "commit", die)
+        if method == "keep":
+            await catalog.keep(record("new@1"))
+        else:
+            await catalog.register_all([record(f"new{number}@1") for number in range(50)])
+
+anyio.run(main, sys.argv[1], sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("method", ["keep", "register_all"])
+@both_backends
+async def test_who_is_killed_before_the_commit_leaves_nothing(where: str, method: str) -> None:
+    async with two(where) as (_, other, ear):
+        code = [sys.executable, "-c", KILLED, where, method]
+        done = await anyio.run_process(code, cwd=ROOT, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert await other.refresh() == 0
+        assert ear.take() == []
+        assert (await other.keep(record("new@1"))).active
