@@ -72,6 +72,9 @@ def rescan_command(
             metavar="DIR", help="Where new ones may be; default: --adapters-dir, or ./adapters."
         ),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Do it again whenever something changes, until stopped.")
+    ] = False,
     adapters_dir: AdaptersDir = None,
     registry: Registry = None,
     json: Json = False,
@@ -86,6 +89,8 @@ def rescan_command(
     folder = folder or adapters_dir or _beside(where)
     if folder is None:
         tell("intrinsic: no folder is searched for new adapters; name one to do so")
+    if watch:
+        anyio.run(_watch, where, folder, json)
     found = anyio.run(_rescan, where, folder)
     if json:
         print_json(found.as_json())
@@ -121,6 +126,31 @@ async def _rescan(where: Where, folder: Path | None) -> Rescanned:
     async with opened(where) as catalog:
         with bar("rescanning") as progress:
             return await rescan(catalog, folder, progress=progress)
+
+
+async def _watch(where: Where, folder: Path | None, as_json: bool) -> None:
+    """Tell of every rescan that found something, until somebody stops it."""
+    from functools import partial
+
+    from intrinsic.cli.registry_place import opened
+    from intrinsic.errors import ConfigError
+    from intrinsic.registry.watching import watch
+
+    if folder is None:
+        raise ConfigError("there is no folder to watch; name one: rescan DIR --watch")
+    async with opened(where) as catalog:
+        await watch(catalog, folder, heard=partial(_tell_watched, as_json))
+
+
+def _tell_watched(as_json: bool, found: Rescanned) -> None:
+    from intrinsic.cli.output import print_json
+
+    if not (found.registered or found.cards or found.missing):
+        return
+    if as_json:
+        print_json(found.as_json())
+    else:
+        _print_rescan(found)
 
 
 def _beside(where: Where) -> Path | None:
