@@ -64,9 +64,12 @@ class CardRouter(ABC):
         question = Question.about(query, context.memories, self.options)
         view = await self._view(tuple(candidates))
         choice = await self._choice(question, view, context)
-        chosen = [] if choice is None else choice.chosen(top_k)
+        if choice is None:
+            self._remember(context, view, None)
+            return []
+        chosen = await off_loop_if_large(question.text, view, lambda: choice.chosen(top_k))
         self._remember(context, view, chosen[0][0] if chosen else None)
-        return [] if choice is None else [choice.selection(*pair) for pair in chosen]
+        return [choice.selection(*pair) for pair in chosen]
 
     async def rank(
         self,

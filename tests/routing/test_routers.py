@@ -21,6 +21,7 @@ from intrinsic.routing import (
     card_router,
     make_router,
 )
+from intrinsic.routing.choice import Choice, Fit
 from intrinsic.selection import RouteContext, Selection
 from tests.bus.backends import BACKENDS, both_backends
 from tests.routing.fakes import CARDS, BagEmbedder
@@ -291,8 +292,18 @@ def run_all(threads: list[threading.Thread]) -> None:
 async def test_a_large_registry_is_handled_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card_router, "_MANY_CARDS", 500)
     many = [AdapterCard(f"adapter{n}", description=f"about topic{n}") for n in range(501)]
+    threads: list[int] = []
+    real = Choice.chosen
+
+    def noted(self: Choice, top_k: int) -> list[tuple[Fit, float]]:
+        threads.append(threading.get_ident())
+        return real(self, top_k)
+
+    monkeypatch.setattr(Choice, "chosen", noted)
     (chosen,) = await router("hybrid").route("about topic7", candidates=many)
     assert chosen.adapter == "adapter7"
+    await router("hybrid").route("about topic7", candidates=many[:9], top_k=9)
+    assert threads[0] != threads[1] == threading.get_ident()
 
 
 @pytest.mark.parametrize(
