@@ -133,7 +133,13 @@ class AdapterRegistry:
 
     def is_active(self, key: str) -> bool:
         """Whether routing may choose that version (`name@version`)."""
-        return any(entry.key == key for entry in self.list_adapters())
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        active = self._active.get(entry.name)
+        if active is None:
+            return entry is _newest(self._versions[entry.name].values())
+        return key in active
 
     def remove_adapter(self, name: str, *, why: str = "") -> AdapterEntry:
         """Forget an adapter: it is routed to no more. Raises `AdapterNotFoundError`.

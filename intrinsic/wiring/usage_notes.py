@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from intrinsic.errors import AdapterNotFoundError
 from intrinsic.hookspecs import hookimpl
 from intrinsic.receipt import Receipt
 from intrinsic.registry.catalog import AdapterCatalog
@@ -39,6 +40,8 @@ class UsageNotes:
                 self._catalog.usage.note_generated(version_id, tokens)
 
     def _id(self, adapter: str) -> str | None:
-        live = self._catalog.live
-        known = live.knows(adapter)
-        return self._catalog.id_of(live.get_adapter(adapter).key) if known else None
+        """None also where its last active version was switched off meanwhile."""
+        try:
+            return self._catalog.id_of(self._catalog.live.get_adapter(adapter).key)
+        except AdapterNotFoundError:
+            return None
