@@ -194,9 +194,9 @@ class Failing:
 @pytest.mark.parametrize("name", WORKS)
 @both_backends
 async def test_a_database_that_fails_leaves_them_equal(
-    tmp_path: Path, name: str, times: int, after: bool
+    tmp_path: Path, name: str, times: int, after: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("intrinsic.registry").setLevel(logging.ERROR)
+    caplog.set_level(logging.ERROR, "intrinsic.registry")
     folder = adapter(tmp_path / "adapter")
     async with AdapterCatalog(tmp_path / "r.db", files=tmp_path / "files") as catalog:
         await fill(catalog)
