@@ -13,8 +13,15 @@ _MAX_VERSION = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class _Hashed:
+    """Keeps a hash that is no field of the data: large registries ask for it again and again."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True)
-class AdapterCard:
+class AdapterCard(_Hashed):
     """Name, domain and example queries of one adapter, and the rules of choosing it.
 
     `examples` are queries that this adapter should answer, zero to hundreds; `negatives` such as
@@ -79,7 +86,11 @@ class AdapterCard:
 
     def __hash__(self) -> int:
         """Of name and version alone, which seldom are the same and are quickly hashed."""
-        return hash((self.name, self.version))
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash((self.name, self.version)))
+            return self._hash
 
     @property
     def key(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 
 import numpy as np
 import numpy.typing as npt
@@ -29,22 +30,37 @@ _ROWS = np.arange(_AT_ONCE)
 class DenseView:
     """The vectors of a `CandidateView`, one `CardVectors` per row, and the head over them.
 
-    `judge`, the head and the blend, is replaced as one when better ones are fitted.
+    `judge`, the head and the blend, is replaced as one when better ones are fitted. Where `before`
+    has the first cards, only the others are gathered.
     """
 
-    def __init__(self, view: CandidateView, cards: Sequence[CardVectors]) -> None:
+    def __init__(
+        self,
+        view: CandidateView,
+        cards: Sequence[CardVectors],
+        before: DenseView | None = None,
+    ) -> None:
         self.cards = tuple(cards)
+        old = before if before is not None and _begins(self.cards, before.cards) else None
+        new = self.cards[0 if old is None else len(old.cards) :]
         self.n_examples = view.n_examples
-        self.sizes: Rows = np.array([len(card.positive) for card in self.cards], np.intp)
+        self.sizes: Rows = np.array([len(card.positive) for card in new], np.intp)
+        self.n_own: Rows = np.array([card.n_own for card in new], np.intp)
+        self.tightness: Floats = np.array([card.tightness for card in new], np.float64)
+        self.has_negatives = any(len(card.negative) for card in new)
+        centroids = [card.centroid for card in new]
+        if old is not None:
+            self.sizes = np.concatenate([old.sizes, self.sizes])
+            self.n_own = np.concatenate([old.n_own, self.n_own])
+            self.tightness = np.concatenate([old.tightness, self.tightness])
+            self.has_negatives |= old.has_negatives
+            centroids = [old.centroids, *centroids]
+        self.centroids: Vectors = np.vstack(centroids)  # (rows, d)
         self.least_size, widest = int(self.sizes.min()), max(int(self.sizes.max()), NEAREST)
         self._filled = np.arange(widest) < self.sizes[:, None] if widest <= _NARROW else None
-        self.n_own: Rows = np.array([card.n_own for card in self.cards], np.intp)
-        self.tightness: Floats = np.array([card.tightness for card in self.cards], np.float64)
-        self.centroids: Vectors = np.stack([card.centroid for card in self.cards])  # (rows, d)
         few = 5.0 / (5.0 + self.n_examples.astype(np.float64))
         self.centroid_share: Floats = LEAST_CENTROID_SHARE + (1.0 - LEAST_CENTROID_SHARE) * few
         self.unfit = False  # whether a head is worth fitting, and none was yet
-        self.has_negatives = any(len(card.negative) for card in self.cards)
         self.twin_of = _twin_of(view)
         head = closed_form(self.centroids)
         self.judge = (head, usual(self.n_examples, fitted=False, worded=view.phrases is not None))
@@ -155,6 +171,10 @@ class Meaning:
             if len(card.negative):
                 against = float((card.negative @ self._query).max())
                 self.refused[row] = max(0.0, against - self.nearest[row])
+
+
+def _begins(cards: tuple[CardVectors, ...], first: tuple[CardVectors, ...]) -> bool:
+    return len(first) <= len(cards) and all(map(is_, first, cards))
 
 
 def _twin_of(view: CandidateView) -> Rows | None:

@@ -57,6 +57,8 @@ class CandidateView:
     @cached_property
     def has_twins(self) -> bool:
         """Whether any two rows may say the same; found without reading all that they say."""
+        if len({card.description for card in self.cards}) == len(self.cards):
+            return False
         said = {
             (card.domain, card.description, card.keywords, card.examples[:1])
             if card.domain or card.description or card.keywords or card.examples

@@ -36,6 +36,7 @@ class MeaningIndex:
         self._guard = guard
         self._views: WeakKeyDictionary[CandidateView, DenseView] = WeakKeyDictionary()
         self._cards: dict[AdapterCard, CardVectors] = {}  # of the latest view
+        self._latest: DenseView | None = None
         self._refit = Refit()
         self._making = threading.Lock()
 
@@ -101,7 +102,7 @@ class MeaningIndex:
                 at = end
             known = missing.known
             cards = [known.get(card) or fresh[card] for card in view.cards]
-            dense = DenseView(view, cards)
+            dense = self._latest = DenseView(view, cards, self._latest)
             self._refit.take(view, dense)
             self._cards = dict(zip(view.cards, dense.cards, strict=True))
             self._views[view] = dense

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from intrinsic.routing import EmbeddingRouter
 from intrinsic.routing.card_vectors import CardVectors, own_texts, texts_of
 from intrinsic.routing.evidence import SHORTLIST, Evidence
 from intrinsic.routing.head import units
+from intrinsic.routing.index import CardIndex
 from tests.bus.backends import both_backends
 from tests.routing.fakes import BagEmbedder
 from tests.routing.vectors import crowd, near
@@ -126,3 +129,24 @@ async def test_what_is_nearest_to_a_negative_example_is_not_for_that_adapter() -
     (still,) = await router.rank(children, candidates=(wary, VET), first=1)
     assert still.adapter == "nurse"
     assert still.confidence == pytest.approx(same.confidence, abs=1e-9)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 4])
+def test_vectors_that_go_on_from_others_are_the_same(kept: int) -> None:
+    ways = units(np.random.default_rng(0).standard_normal((6, 16)).astype(np.float32))
+    examples = [(), ("x",), ("y", "z"), ("x", "y", "z")]
+    cards = [AdapterCard(f"a{row}", examples=texts) for row, texts in enumerate(examples)]
+    cards[2] = dataclasses.replace(cards[2], negatives=("n",))
+    made = [
+        CardVectors.of(card, np.stack([ways[(row + n) % 6] for n in range(len(texts_of(card)))]))
+        for row, card in enumerate(cards)
+    ]
+    before = DenseView(CardIndex().view(tuple(cards[: kept or 1])), made[: kept or 1])
+    if kept == 0:  # not the first cards, so that nothing can be taken over
+        before = DenseView(CardIndex().view((cards[3],)), [made[3]])
+    view = CardIndex().view(tuple(cards))
+    one, other = DenseView(view, made), DenseView(view, made, before)
+    for name in ("sizes", "n_own", "tightness", "centroids", "centroid_share", "has_negatives"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert one.least_size == other.least_size
+    np.testing.assert_array_equal(one.weigh(ways[2]).linear, other.weigh(ways[2]).linear)
