@@ -10,6 +10,7 @@ import pytest
 from intrinsic.card import AdapterCard
 from intrinsic.routing import EmbeddingRouter
 from intrinsic.routing.card_vectors import CardVectors, own_texts, texts_of
+from intrinsic.routing.dense import DenseView
 from intrinsic.routing.evidence import SHORTLIST, Evidence
 from intrinsic.routing.head import units
 from intrinsic.routing.index import CardIndex
