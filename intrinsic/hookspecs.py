@@ -96,4 +96,7 @@ def on_adapter_evicted(adapter: str, reason: str) -> None:
 
 @hookspec
 def on_generation(receipt: Receipt, tokens: int, generate_ms: float) -> None:
-    """Hear that a generation ended: under which receipt, how many tokens, how long."""
+    """Hear that a generation ended: under which receipt, how many tokens, how long.
+
+    The receipt's mixture is the one in force, also where it was not routed.
+    """

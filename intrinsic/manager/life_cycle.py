@@ -46,6 +46,8 @@ class LifeCycle:
         then nothing has changed.
         """
         record = await self.catalog.get(key)
+        if self.catalog.id_of(record.key) != record.id:  # another process registered it
+            await self.catalog.refresh()
         await self.catalog.live.demand_fit(record.key)
         record = await self.catalog.activate(record.key, only=only)
         why = await self._bring(record.key) if preload else "it was not asked to be pre-loaded"
@@ -62,13 +64,13 @@ class LifeCycle:
         calls this in a task. Raises `AdapterNotFoundError`.
         """
         record = await self.catalog.deactivate(key)
-        await self._let_go(record.key)
+        await self.manager.retire(record.key)
         return record
 
     async def delete(self, key: str) -> VersionRecord:
         """Make a version unusable for ever, and return when it has left memory."""
         record = await self.catalog.delete(key)
-        await self._let_go(record.key)
+        await self.manager.retire(record.key)
         return record
 
     async def _bring(self, key: str) -> str:
@@ -81,7 +83,3 @@ class LifeCycle:
             logger.warning("adapter %s is active, but could not be pre-loaded: %s", key, error)
             return str(error)
         return ""
-
-    async def _let_go(self, key: str) -> None:
-        if key in self.catalog.live.loaded_adapters:
-            await self.manager.retire(key)

@@ -119,13 +119,12 @@ class AdapterLoader:
             self._warn()
         await self._device.tell()
 
-    async def retire(self, key: str) -> None:
-        """Take an adapter off the device when its requests have ended; others load meanwhile."""
-        while key in self.table:
-            if self.table[key].leases:
-                await self._room.wait_for_release()
-            else:
-                await self.unload_if_idle(key)
+    async def unload_or_wait(self, key: str) -> None:
+        """Take an adapter off the device, or wait until some lease has ended where it is held."""
+        if self.table[key].leases:
+            await self._room.wait_for_release()
+        else:
+            await self.unload_if_idle(key)
 
     async def _bring(self, keys: Collection[str], *, wait: bool) -> None:
         stale = self._stale(keys)

@@ -6,11 +6,13 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from intrinsic.backends import Capability, ModelBackend
 from intrinsic.errors import (
+    AdapterNotFoundError,
     AdapterNotLoadedError,
     CapabilityError,
     CapacityError,
@@ -172,11 +174,17 @@ class AdapterManager:
 
         New ones may still come meanwhile, and others are loaded. One that is not there is no error.
         """
-        key = self._loaded_key(name)
+        try:
+            key = self._loaded_key(name)
+        except AdapterNotFoundError:  # and not loaded either
+            key = name
         self._active.pop(key, None)
-        if key in self._fusion.adapters:
-            await self.unfuse()
-        await self._loader.retire(key)
+        while key in self._loader.table:
+            if key not in self._fusion.adapters:
+                await self._loader.unload_or_wait(key)
+                continue
+            with suppress(CapacityError):  # its requests run longer than `wait_timeout_s`
+                await self.unfuse()
 
     def pin(self, name: str, *, pinned: bool = True) -> None:
         """Protect a loaded adapter from eviction, or no longer. Raises `AdapterNotLoadedError`."""
@@ -208,7 +216,13 @@ class AdapterManager:
         return self._effective(weights)
 
     def get_active_adapters(self) -> dict[str, float]:
-        """The active mixture: weights by adapter, `name@version`, before run-time scaling."""
+        """The active mixture: weights by adapter, `name@version`, before run-time scaling.
+
+        What was deleted or renamed meanwhile has left it.
+        """
+        for key in [key for key in self._active if not self.registry.knows(key)]:
+            logger.warning("adapter %s is known no more and leaves the active mixture", key)
+            del self._active[key]
         return dict(self._active)
 
     async def fuse(self, what: Asked = None, *, method: str | MergeMethod = "exact") -> Mixture:
@@ -275,7 +289,7 @@ class AdapterManager:
             what = self._receipts.of(what)
         if what is not None:
             return weights_of(what, self.registry)
-        return {} if self.bypassed else dict(self._active)
+        return {} if self.bypassed else self.get_active_adapters()
 
     def _effective(self, weights: Mapping[str, float]) -> Mixture:
         return Mixture.of({key: w * self._scaling.get(key) for key, w in weights.items()})
@@ -293,7 +307,8 @@ class AdapterManager:
     def _heard(self, what: Asked, mixture: Mixture) -> Heard:
         if isinstance(what, MemoryEvent):
             what = self._receipts.of(what)
-        receipt = what if isinstance(what, Receipt) else Receipt(request_id="")
+        asked = what if isinstance(what, Receipt) else Receipt(request_id="")
+        receipt = replace(asked, mixture=mixture)  # which may be less than was routed
 
         async def heard(tokens: int, generate_ms: float) -> None:
             self._policy.spent(mixture, tokens)

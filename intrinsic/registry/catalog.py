@@ -186,6 +186,10 @@ class AdapterCatalog:
         """The id of a live version `name@version`, None where there is none."""
         return self._view.ids.get(key)
 
+    def id_ever_of(self, key: str) -> str | None:
+        """As `id_of`, and else the id of one that was called so, and is deleted or renamed now."""
+        return self._view.ids.get(key) or self._view.former.get(key)
+
     @property
     def _own_files(self) -> Copies:
         if self._copies is None:

@@ -18,6 +18,7 @@ class LiveView:
     def __init__(self, registry: AdapterRegistry, bus: MemoryBus | None) -> None:
         self.registry = registry
         self.ids: dict[str, str] = {}  # by `name@version`
+        self.former: dict[str, str] = {}  # of keys that are deleted or renamed
         self._bus = bus
         self._known: dict[str, LiveVersion] = {}  # by id
 
@@ -79,7 +80,7 @@ class LiveView:
 
     def _forget(self, version: LiveVersion, why: str) -> None:
         del self._known[version.id]
-        del self.ids[version.key]
+        self.former[version.key] = self.ids.pop(version.key)
         if self.registry.knows(version.key):  # else somebody took it out by hand
             self.registry.remove_adapter(version.key, why=why)
 

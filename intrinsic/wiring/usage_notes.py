@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from intrinsic.errors import AdapterNotFoundError
 from intrinsic.hookspecs import hookimpl
@@ -40,8 +41,10 @@ class UsageNotes:
                 self._catalog.usage.note_generated(version_id, tokens)
 
     def _id(self, adapter: str) -> str | None:
-        """None also where its last active version was switched off meanwhile."""
-        try:
-            return self._catalog.id_of(self._catalog.live.get_adapter(adapter).key)
-        except AdapterNotFoundError:
-            return None
+        """None for a name whose last active version was switched off meanwhile.
+
+        Requests that run may hold a version that was deleted or renamed: that is known by its key.
+        """
+        with suppress(AdapterNotFoundError):
+            adapter = self._catalog.live.get_adapter(adapter).key
+        return self._catalog.id_ever_of(adapter)
