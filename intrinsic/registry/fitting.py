@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio.to_thread
 
-from intrinsic.errors import CheckpointError, IncompatibleAdapterError
+from intrinsic.errors import AdapterNotFoundError, CheckpointError, IncompatibleAdapterError
 from intrinsic.registry.catalog import AdapterCatalog
 from intrinsic.registry.compatibility import Compatibility, check
 from intrinsic.registry.entry import CONFIG_NAME, AdapterEntry
@@ -41,10 +41,12 @@ class ModelFit:
     async def __call__(self, entry: AdapterEntry) -> None:
         """Raise `IncompatibleAdapterError`, which names adapters that fit, for one that does not.
 
-        Raises `CheckpointError` where its files are not those that were registered. What the
-        catalog does not know is left to the engine, which checks every shape.
+        Raises `CheckpointError` where its files are not those that were registered, and
+        `AdapterNotFoundError` for a version that was deleted. What the catalog does not know is
+        left to the engine, which checks every shape.
         """
         if self._catalog.id_of(entry.key) is None:
+            await self._refuse_deleted(entry.key)
             return
         record = await self._catalog.get(entry.key)
         await anyio.to_thread.run_sync(self._demand_unchanged, record)
@@ -68,6 +70,15 @@ class ModelFit:
         page = await self._catalog.list(ListQuery(active=True, limit=_MOST_CHECKED))
         fits = [one for one in page.records if self.judge(one).allows(forced=self._forced)]
         return sorted(fits, key=lambda one: one.card.domain.lower() != domain.lower())
+
+    async def _refuse_deleted(self, key: str) -> None:
+        """Of a version whose folder somebody named by its path."""
+        try:
+            changes = await self._catalog.history(key)
+        except AdapterNotFoundError:
+            return
+        if any(one.event == "deleted" for one in changes):
+            await self._catalog.get(key)  # which raises, and says when it was
 
     def _demand_unchanged(self, record: VersionRecord) -> None:
         """Compare the digest, unless the files look as they did when it was compared before."""

@@ -90,7 +90,8 @@ class AdapterRegistry:
         """Make an adapter known; what is given here wins over its card.
 
         It can be routed to at once. Raises `CheckpointError` or `ConfigError` where the folder or
-        the card is not sound, `AdapterExistsError` where name and version are taken.
+        the card is not sound, `AdapterExistsError` where name and version are taken,
+        `AdapterNotFoundError` where a catalog deleted or renamed that version.
         """
         entry = with_fields(
             read_entry(_expanded(path)),
@@ -109,6 +110,8 @@ class AdapterRegistry:
                 f"adapter {entry.name!r} version {entry.card.version!r} is registered already; "
                 f"the next free version is {next_free(entry.card.version, taken)!r}"
             )
+        if entry.key in self._gone:
+            raise AdapterNotFoundError(self._gone[entry.key])
         self.put(entry)
         return entry
 

@@ -7,16 +7,21 @@ from pathlib import Path
 import anyio
 import pytest
 
+from intrinsic.backends.transformers_backend import TransformersBackend
+from intrinsic.bus import MemoryBus
 from intrinsic.errors import AdapterNotFoundError
+from intrinsic.events import InjectionChannel, MemoryEvent, MemoryVector
 from intrinsic.manager import AdapterManager
 from intrinsic.plugins import PluginManager
 from intrinsic.registry.catalog import AdapterCatalog
 from intrinsic.registry.registering import Newcomer
 from intrinsic.selection import Selection
+from intrinsic.wiring import WiringOptions, setup_weight_interface
 from intrinsic.wiring.usage_notes import UsageNotes
 from tests.bus.backends import both_backends
 from tests.manager.fakes import TieredBackend
-from tests.manager.test_life_cycle import adapter, catalog_of, life
+from tests.manager.test_life_cycle import MODEL, adapter, catalog_of, life
+from tests.tiny import tokenizer
 
 
 def noted(catalog: AdapterCatalog, backend: TieredBackend) -> AdapterManager:
@@ -132,3 +137,29 @@ async def test_what_another_process_registered_can_be_activated_at_once(tmp_path
             await other.register(Newcomer(folder, name="a", version="2"))
         done = await cycle.activate("a@2")
         assert (done.record.active, done.near) == (True, "device")
+
+
+@both_backends
+@pytest.mark.parametrize("when", ["now", "before"])
+async def test_a_deleted_version_is_not_used_by_its_path_either(tmp_path: Path, when: str) -> None:
+    async with catalog_of(tmp_path, "a", "b") as catalog:
+        if when == "before":
+            await catalog.delete("a@1")
+    async with MemoryBus() as bus, AdapterCatalog(tmp_path / "adapters.db", bus=bus) as catalog:
+        if when == "now":
+            await catalog.delete("a@1")
+        manager, _ = setup_weight_interface(
+            bus,
+            TransformersBackend(MODEL, tokenizer(), name="tiny/llama"),
+            catalog,
+            options=WiringOptions(router="keyword"),
+            plugins=PluginManager.with_builtins(),
+        )
+        memory = MemoryVector("m", "hello", lora_adapter_path=str(tmp_path / "a"))
+        event = MemoryEvent(channel=InjectionChannel.DYNAMIC_LORA, vectors=(memory,))
+        await bus.publish(event)
+        async with manager.lease(event) as lease:
+            assert lease.adapters == ()
+        receipt = manager.receipt(event.id)
+        assert receipt is not None
+        assert "was deleted on" in receipt.skipped[0].why
