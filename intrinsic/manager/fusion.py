@@ -83,6 +83,7 @@ class Fusion:
             self._loader.release(mixture.adapters)
             raise
         self.adapters = mixture.adapters
+        self._loader.look_again()
 
     async def _restore(self) -> None:
         if self.adapters:

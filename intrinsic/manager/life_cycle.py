@@ -61,10 +61,12 @@ class LifeCycle:
         """Offer a version to routing no more; return when it has left memory.
 
         Requests that run finish with it, however long that takes; whoever does not want to wait
-        calls this in a task. Raises `AdapterNotFoundError`.
+        calls this in a task. One that is activated again meanwhile stays. Raises
+        `AdapterNotFoundError`.
         """
         record = await self.catalog.deactivate(key)
-        await self.manager.retire(record.key)
+        key = record.key
+        await self.manager.retire(key, unless=lambda: self.catalog.live.is_active(key))
         return record
 
     async def delete(self, key: str) -> VersionRecord:

@@ -74,6 +74,10 @@ class AdapterLoader:
         self.table.release(keys)
         self._room.note_release()
 
+    def look_again(self) -> None:
+        """Wake who waits for leases to end: some are those of a merge by now."""
+        self._room.note_release()
+
     async def load(self, keys: Collection[str], *, wait: bool = True) -> None:
         """Have all adapters on the device, without holding them."""
         await self.hold(keys, wait=wait)
@@ -111,20 +115,18 @@ class AdapterLoader:
             self._warn()
         await self._device.tell()
 
-    async def unload_if_idle(self, key: str) -> None:
+    async def unload_if_idle(self, key: str, *, patient: bool = False) -> None:
         """Take an adapter off the device unless a request holds it."""
-        async with self._turn.taken():
+        async with self._turn.taken(patient=patient):
             if key in self.table and not self.table[key].leases:
                 await self._evict_closed([key], "unloaded")
             self._warn()
         await self._device.tell()
 
-    async def unload_or_wait(self, key: str) -> None:
-        """Take an adapter off the device, or wait until some lease has ended where it is held."""
+    async def wait_if_held(self, key: str) -> None:
+        """Return when some lease has ended, or `look_again` is called; at once if nobody holds."""
         if self.table[key].leases:
             await self._room.wait_for_release()
-        else:
-            await self.unload_if_idle(key)
 
     async def _bring(self, keys: Collection[str], *, wait: bool) -> None:
         stale = self._stale(keys)

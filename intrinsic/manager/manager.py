@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -169,22 +169,27 @@ class AdapterManager:
         await self._loader.unload(key)
         self._active.pop(key, None)
 
-    async def retire(self, name: str) -> None:
+    async def retire(self, name: str, *, unless: Callable[[], bool] = lambda: False) -> None:
         """Take an adapter off the device when its requests have ended, however long they take.
 
         New ones may still come meanwhile, and others are loaded. One that is not there is no error.
+        Where `unless` is true before that, it stays.
         """
         try:
             key = self._loaded_key(name)
         except AdapterNotFoundError:  # and not loaded either
             key = name
         self._active.pop(key, None)
-        while key in self._loader.table:
-            if key not in self._fusion.adapters:
-                await self._loader.unload_or_wait(key)
+        while not unless():
+            if key in self._fusion.adapters:
+                with suppress(CapacityError):  # its requests run longer than `wait_timeout_s`
+                    await self.unfuse()
                 continue
-            with suppress(CapacityError):  # its requests run longer than `wait_timeout_s`
-                await self.unfuse()
+            await self._loader.unload_if_idle(key, patient=True)  # after what is being loaded
+            if key not in self._loader.table:
+                return
+            if key not in self._fusion.adapters:
+                await self._loader.wait_if_held(key)
 
     def pin(self, name: str, *, pinned: bool = True) -> None:
         """Protect a loaded adapter from eviction, or no longer. Raises `AdapterNotLoadedError`."""

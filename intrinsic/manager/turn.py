@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -18,9 +19,9 @@ class Turn:
         self._lock = anyio.Lock()
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        """Hold the lock for the length of the block."""
-        with anyio.move_on_after(self._wait_timeout_s) as scope:
+    async def taken(self, *, patient: bool = False) -> AsyncIterator[None]:
+        """Hold the lock for the length of the block; who is patient waits however long."""
+        with anyio.move_on_after(math.inf if patient else self._wait_timeout_s) as scope:
             await self._lock.acquire()
         if scope.cancelled_caught:
             raise CapacityError(
