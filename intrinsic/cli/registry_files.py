@@ -155,9 +155,11 @@ def _tell_watched(as_json: bool, found: Rescanned) -> None:
 
 def _beside(where: Where) -> Path | None:
     """The folder that a file `DIR.db` is for, if there is one."""
+    from intrinsic.cli.registry_place import expanded
+
     if isinstance(where, str) and "://" in where:
         return None
-    file = Path(where)
+    file = expanded(Path(where))
     folder = file.with_suffix("")
     return folder if file.suffix == ".db" and folder.is_dir() else None
 

@@ -50,7 +50,9 @@ def test_a_version_is_exported(here: Path) -> None:
     assert again.stdout == f"sql@2 is in {here / 'given' / 'away'}\n"
 
 
-def test_rescan_registers_what_is_new_and_tells_what_changed(here: Path) -> None:
+def test_rescan_registers_what_is_new_and_tells_what_changed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter(here / "adapters" / "new")
     (here / "adapters" / "sql" / "card.toml").write_text('domain = "data"\n')
     change(here / "adapters" / "math")
@@ -61,6 +63,8 @@ def test_rescan_registers_what_is_new_and_tells_what_changed(here: Path) -> None
     ]  # fmt: skip
     assert result.stderr.splitlines()[-1] == "1 new, 1 cards, 1 changed, 0 missing, 0 refused"
     assert printed("adapters", "show", "sql")["domain"] == "data"
+    monkeypatch.setenv("HOME", str(here))  # ~ as a shell leaves it in --registry=~/adapters.db
+    assert "no folder" not in run("adapters", "rescan", "--registry", "~/adapters.db").stderr
     elsewhere = (here / "adapters.db").rename(here / "elsewhere.db")
     told = run("adapters", "rescan", "--registry", elsewhere).stderr
     assert "no folder is searched for new adapters" in told
