@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
-from contextlib import aclosing
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from intrinsic.errors import ConfigError, RegistryError
 from intrinsic.registry.catalog import AdapterCatalog
@@ -32,7 +33,7 @@ async def watch(
     watchfiles.
     """
     try:
-        from watchfiles import awatch
+        import watchfiles
     except ImportError as error:
         raise ConfigError(
             f"watching a folder needs watchfiles, which cannot be imported ({error}); "
@@ -42,22 +43,35 @@ async def watch(
     if not await anyio.Path(root).is_dir():
         raise ConfigError(f"adapters folder {root} does not exist; pass an existing folder")
     said: set[str] = set()
-    started = False
-    # The first tick comes when the system watches already, so that nothing falls in between.
-    ticks = awatch(root, rust_timeout=_TICK_MS, yield_on_timeout=True)
-    async with aclosing(ticks):
-        async for changes in ticks:
-            if started and not changes:
-                continue
-            started = True
-            try:
-                found = await rescan(catalog, root, digests=False)
-            except RegistryError as error:
-                logger.warning("%s could not be looked at: %s", root, error)
-                continue
-            for refused in found.refused:
-                if (line := f"{refused.path} is left out: {refused.why}") not in said:
-                    said.add(line)
-                    logger.warning("%s", line)
-            if heard is not None:
-                heard(found)
+    stop = threading.Event()
+    # Not watchfiles' own async form: a task that is cancelled at the wrong moment goes on there.
+    ticks = watchfiles.watch(root, rust_timeout=_TICK_MS, yield_on_timeout=True, stop_event=stop)
+    try:
+        # The first tick comes when the system watches already, so that nothing falls in between.
+        await anyio.to_thread.run_sync(next, ticks)
+        await _look(catalog, root, said, heard)
+        while True:
+            if await anyio.to_thread.run_sync(next, ticks):
+                await _look(catalog, root, said, heard)
+    finally:
+        stop.set()
+
+
+async def _look(
+    catalog: AdapterCatalog,
+    root: Path,
+    said: set[str],
+    heard: Callable[[Rescanned], object] | None,
+) -> None:
+    """Rescan; tell the log what was refused, unless that was `said` before."""
+    try:
+        found = await rescan(catalog, root, digests=False)
+    except RegistryError as error:
+        logger.warning("%s could not be looked at: %s", root, error)
+        return
+    for refused in found.refused:
+        if (line := f"{refused.path} is left out: {refused.why}") not in said:
+            said.add(line)
+            logger.warning("%s", line)
+    if heard is not None:
+        heard(found)

@@ -37,7 +37,10 @@ def test_what_is_dropped_in_is_told_until_it_is_stopped(tmp_path: Path) -> None:
         told = [process.stdout.readline() for _ in range(2)]
         assert told[1] == "third@1\tregistered, active\n"
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        try:
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
         assert process.returncode == 130
 
 

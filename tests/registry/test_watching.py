@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from intrinsic.bus import MemoryBus
@@ -93,3 +95,30 @@ async def test_without_a_folder_or_without_watchfiles_it_says_so(
         monkeypatch.setitem(sys.modules, "watchfiles", None)
         with pytest.raises(ConfigError, match=r"intrinsic-lora\[watch\]"):
             await watch(catalog, tmp_path)
+
+
+@pytest.mark.parametrize("steps", range(0, 60, 3))
+def test_a_task_that_is_cancelled_at_any_moment_ends(tmp_path: Path, steps: int) -> None:
+    """With asyncio's own cancellation, which comes once; so does Ctrl-C."""
+
+    async def main() -> None:
+        folder = tmp_path / "adapters"
+        write_adapter(folder / "first", llama())
+        async with AdapterCatalog(tmp_path / "adapters.db") as catalog:
+            rounds = 0
+
+            def hear(found: Rescanned) -> None:
+                nonlocal rounds
+                rounds += 1
+                (folder / f"note{rounds}.txt").write_text("look again")
+
+            task = asyncio.ensure_future(watch(catalog, folder, heard=hear))
+            while rounds == 0:
+                await anyio.lowlevel.checkpoint()
+            for _ in range(steps * steps):
+                await anyio.lowlevel.checkpoint()
+            task.cancel()
+            await asyncio.wait([task], timeout=WAIT_S)
+            assert task.cancelled()
+
+    asyncio.run(main())
