@@ -6,6 +6,9 @@ from pathlib import Path
 
 from intrinsic.errors import ConfigError
 
+BUNDLED_NAME = "intrinsic/base"
+"""What the bundled adapters call their base model."""
+
 _HERE = Path(__file__).parent
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from intrinsic.cli.output import tell
 from intrinsic.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,9 +45,15 @@ def find_place(registry: str | None, adapters_dir: Path | None) -> Where | None:
 
 def asked_place(registry: str | None, adapters_dir: Path | None) -> Where | None:
     """As `find_place`, for commands that use the bundled adapters where nothing is named."""
-    if registry is None and adapters_dir is None:
-        return os.environ.get(VARIABLE) or None
-    return find_place(registry, adapters_dir)
+    if registry is not None or adapters_dir is not None:
+        return find_place(registry, adapters_dir)
+    named = os.environ.get(VARIABLE) or None
+    if named is None and DEFAULT.exists():
+        tell(
+            "intrinsic: the bundled adapters are used; "
+            f"for those of {DEFAULT} name --registry {DEFAULT}"
+        )
+    return named
 
 
 def need_place(registry: str | None, adapters_dir: Path | None) -> Where:

@@ -12,7 +12,7 @@ import anyio.to_thread
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from intrinsic.backends import ModelBackend
-from intrinsic.bundled import adapters_path, base_path
+from intrinsic.bundled import BUNDLED_NAME, adapters_path, base_path
 from intrinsic.bus import MemoryBus
 from intrinsic.card import AdapterCard
 from intrinsic.cli.output import OurConsole, tell
@@ -162,9 +162,12 @@ def open_registry(options: SessionOptions) -> AdapterRegistry:
 
 
 def load_model(factory: Callable[[str], ModelBackend], model: str | None) -> ModelBackend:
-    """Build a backend for a model, by default the bundled one; its library keeps quiet."""
+    """Build a backend for a model, by default the bundled one; its library keeps quiet.
+
+    The bundled model is also found by the name that its adapters give it.
+    """
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    return factory(model or str(base_path()))
+    return factory(str(base_path()) if model in (None, BUNDLED_NAME) else model)

@@ -18,13 +18,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from intrinsic.bundled import BUNDLED_NAME
 from intrinsic.training.corpus import Row
 from intrinsic.training.optim import scale_learning_rates, warm_then_linear
 from intrinsic.training.precision import autocast
 from intrinsic.training.scoring import Encoded, answer_log_probs, encode_pair, pad_batch
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-BASE_NAME = "intrinsic/base"
 DEFAULT_RANK = 32
 REPORT_EVERY = 100
 
@@ -167,7 +167,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
         if parameter.requires_grad:
             parameter.data = parameter.data.half().float()
     config = model.peft_config["default"]
-    config.base_model_name_or_path = BASE_NAME
+    config.base_model_name_or_path = BUNDLED_NAME
     config.inference_mode = True
     trained = {
         name: value.half()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,14 @@ def test_a_registry_that_fails_leaves_the_adapter_and_says_how_to_go_on(
     words = f"the disk is full; do that with 'intrinsic adapters register {folder}'"
     refuses(monkeypatch, capsys, arguments(given, tmp_path / "adapters"), words)
     assert json.loads((folder / "provenance.json").read_text())["trainer"] == "intrinsic train"
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['peft'] = None; from intrinsic.cli import main; main()"
+    given = ["train", "--base", "b", "--data", "d", "--name", "n", "--registry", tmp_path / "r.db"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, given)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'intrinsic-lora[train]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,11 +8,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from intrinsic.bundled import adapters_path
+from intrinsic.bundled import BUNDLED_NAME, adapters_path
 from intrinsic.cli.registry_place import VARIABLE
 from intrinsic.registry.catalog import AdapterCatalog
 from intrinsic.registry.registering import Newcomer
-from tests.cli.running import printed, refuses
+from tests.cli.running import printed, refuses, run
 
 QUESTION = "how is asthma treated"
 
@@ -99,3 +99,20 @@ def test_a_registry_beside_the_folder_that_is_named_is_used(registry: Path) -> N
     anyio.run(_activate, registry)
     on = printed("route", QUESTION, "--adapters-dir", folder)
     assert [one["adapter"] for one in on["selections"]] == ["medical"]
+
+
+def test_a_registry_in_this_folder_that_nobody_named_is_mentioned(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(registry.parent)
+    told = run("route", QUESTION)
+    assert "name --registry adapters.db" in told.stderr
+    assert "medical" in told.stdout  # of the bundled ones
+    monkeypatch.setenv(VARIABLE, str(registry))
+    assert "name --registry" not in run("route", QUESTION).stderr
+
+
+def test_the_bundled_model_has_a_name() -> None:
+    said = printed("ask", QUESTION, "--model", BUNDLED_NAME, "--adapters-dir", adapters_path(),
+                   "--max-tokens", "3")  # fmt: skip
+    assert said["mixture"] == {"medical@1.0.0": 1.0}

@@ -13,11 +13,10 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from intrinsic.backends.pretrained import load_pretrained
-from intrinsic.bundled import base_path
+from intrinsic.bundled import BUNDLED_NAME, base_path
 from intrinsic.engine.target import Target
 from intrinsic.errors import BackendError, ConfigError, IncompatibleAdapterError
 
-BUNDLED = "intrinsic/base"
 _READ = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")
 _ENDS = 1 << 20
 
@@ -40,10 +39,10 @@ def find_base(model: str) -> BaseModel:
 
     Raises `BackendError` where there is none; nothing is downloaded.
     """
-    folder, revision = base_path() if model == BUNDLED else _expanded(model), ""
+    folder, revision = base_path() if model == BUNDLED_NAME else _expanded(model), ""
     if model and folder.is_dir():
         bundled = folder.resolve() == base_path().resolve()
-        name = BUNDLED if bundled else str(folder.resolve())
+        name = BUNDLED_NAME if bundled else str(folder.resolve())
     else:
         name, folder = model, _cached(model)
         revision = folder.name

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from intrinsic.card import AdapterCard
 from intrinsic.registry.provenance import Provenance
-from intrinsic.training.lora.scores import Scores
+
+if TYPE_CHECKING:
+    from intrinsic.training.lora.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
