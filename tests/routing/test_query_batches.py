@@ -213,11 +213,11 @@ async def test_what_cannot_be_prepared_fails_once_for_all_and_is_tried_again(slo
 
 @both_backends
 async def test_waiting_for_a_model_that_hangs_has_an_end(slow: Slow) -> None:
-    made = batches(slow, busy_timeout_s=1e-3)
+    made = batches(slow, busy_timeout_s=0.25)  # long enough for its thread to begin
     async with anyio.create_task_group() as group:
         group.start_soon(made.embed, ["hangs"])
         await anyio.to_thread.run_sync(slow.entered.acquire)
-        with pytest.raises(EncoderError, match=r"'slow' was busy for 0\.001 s; raise busy_"):
+        with pytest.raises(EncoderError, match=r"'slow' was busy for 0\.25 s; raise busy_"):
             await made.embed(["waits"])
         slow.release()
     assert slow.batches == [["hangs"]]
