@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intrinsic.backends.backend import HostMemory
-from intrinsic.backends.file_stamp import Stamp, same_files, stamp_of
 from intrinsic.backends.page_locked import page_locked
 from intrinsic.backends.system_memory import default_host_bytes
 from intrinsic.errors import ConfigError
 from intrinsic.lora import LoraCheckpoint, read_checkpoint
+from intrinsic.lora.file_stamp import Stamp, same_files, stamp_of
 
 
 @dataclass(slots=True)

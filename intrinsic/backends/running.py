@@ -11,7 +11,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from intrinsic.backends.backend import Generation
 from intrinsic.backends.job import Job
-from intrinsic.backends.worker import post_on_loop, wait_to_end
+from intrinsic.worker import post_on_loop, wait_to_end
 
 
 class Runner(Protocol):

@@ -35,11 +35,11 @@ from intrinsic.backends.rows_cache import can_batch
 from intrinsic.backends.running import Runner, Running
 from intrinsic.backends.scheduler import BatchScheduler
 from intrinsic.backends.scoring import score_answers
-from intrinsic.backends.worker import run_to_end
 from intrinsic.engine import LoraEngine
 from intrinsic.errors import ConfigError, MixtureError
 from intrinsic.lora import MergeMethod, exact
 from intrinsic.mixture import BASE, Mixture
+from intrinsic.worker import run_to_end
 
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_scoring_limiter")
 _DEFAULT_CONTEXT = 2048

@@ -22,12 +22,13 @@ def run_train(job: TrainingJob, plan: LoraPlan, registry: Where | None, *, as_js
 
     Without a `registry` it is not registered.
     """
-    import transformers
-
     from intrinsic.cli.train_registering import demand_free, register_trained
+    from intrinsic.training.lora.rows import read_rows
 
+    read_rows(job.data)  # what is wrong with it is told before torch is imported, which takes long
     if registry is not None:
         demand_free(registry, job)
+    import transformers
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()

@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from intrinsic.errors import (
     CapacityError,
 )
 from intrinsic.events import MemoryEvent
-from intrinsic.manager.admission import admit
+from intrinsic.manager.admission import Admission
 from intrinsic.manager.fusion import Fusion
 from intrinsic.manager.lease import Heard, Lease
 from intrinsic.manager.loader import AdapterLoader
@@ -26,6 +26,7 @@ from intrinsic.manager.modes import ModePolicy
 from intrinsic.manager.options import ManagerOptions
 from intrinsic.manager.receipts import Receipts
 from intrinsic.manager.request import What, weights_of
+from intrinsic.manager.retiring import retire
 from intrinsic.manager.routed import hold_what_fits, load_what_loads
 from intrinsic.manager.scaling import ScalingRegister, ScalingReport
 from intrinsic.manager.stats import ManagerStats, collect_stats
@@ -72,7 +73,7 @@ class AdapterManager:
         self._scaling = ScalingRegister()
         self._active: dict[str, float] = {}
         self._receipts = Receipts(self.options.max_receipts)
-        self._warned = False
+        self._admission = Admission(backend, registry, self.options)
         self.bypassed = False
         """While true, a lease that asks for nothing is on the base, not on the active mixture."""
 
@@ -92,7 +93,7 @@ class AdapterManager:
         takes its lease with the receipt. In shadow mode nothing is loaded.
         """
         start = time.perf_counter()
-        chosen, refused = self._admit(selections)
+        chosen, refused = self._admission.admit(selections, max_loaded=self._loader.max_loaded)
         load_ms = 0.0
         if not shadow:
             chosen, failed = await load_what_loads(self._loader, self.registry, chosen)
@@ -180,16 +181,7 @@ class AdapterManager:
         except AdapterNotFoundError:  # and not loaded either
             key = name
         self._active.pop(key, None)
-        while not unless():
-            if key in self._fusion.adapters:
-                with suppress(CapacityError):  # its requests run longer than `wait_timeout_s`
-                    await self.unfuse()
-                continue
-            await self._loader.unload_if_idle(key, patient=True)  # after what is being loaded
-            if key not in self._loader.table:
-                return
-            if key not in self._fusion.adapters:
-                await self._loader.wait_if_held(key)
+        await retire(self._loader, self._fusion, key, unless)
 
     def pin(self, name: str, *, pinned: bool = True) -> None:
         """Protect a loaded adapter from eviction, or no longer. Raises `AdapterNotLoadedError`."""
@@ -326,20 +318,3 @@ class AdapterManager:
     async def _notify(self, hook: str, **arguments: object) -> None:
         if self._plugins is not None and self._plugins.has(hook):
             await self._plugins.notify(hook, **arguments)
-
-    def _admit(self, selections: Sequence[Selection]) -> tuple[list[Selection], list[Skipped]]:
-        if selections and not self.backend.supports(Capability.LORA):
-            return [], self._cannot(selections)
-        return admit(
-            selections,
-            registry=self.registry,
-            options=self.options,
-            max_loaded=self._loader.max_loaded,
-        )
-
-    def _cannot(self, selections: Sequence[Selection]) -> list[Skipped]:
-        why = f"backend {self.backend.name!r} has no access to weights"
-        if not self._warned:
-            self._warned = True
-            logger.warning("%s: every request gets the base model", why)
-        return [Skipped(selection.adapter, why) for selection in selections]

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import anyio.to_thread
 
 from intrinsic.errors import AdapterNotFoundError, CheckpointError, IncompatibleAdapterError
 from intrinsic.registry.catalog import AdapterCatalog
 from intrinsic.registry.compatibility import Compatibility, check
-from intrinsic.registry.entry import CONFIG_NAME, AdapterEntry
-from intrinsic.registry.inspection import WEIGHTS_NAME, digest_of
+from intrinsic.registry.entry import AdapterEntry
+from intrinsic.registry.inspection import digest_of
 from intrinsic.registry.registering import found_in
 from intrinsic.registry.signature import ModelSignature
 from intrinsic.registry.store.listing import ListQuery
 from intrinsic.registry.store.records import VersionRecord
 
+if TYPE_CHECKING:
+    from intrinsic.lora.file_stamp import Stamp
+
 _MOST_LISTED = 10
 _MOST_CHECKED = 1_000
-
-Stamp = tuple[str, tuple[tuple[int, int], ...]]
-"""The digest that was asked for, and size and time of change of each file."""
 
 
 class ModelFit:
@@ -36,7 +38,7 @@ class ModelFit:
         self._name = model_name
         self._model = model
         self._forced = forced
-        self._stamps: dict[str, Stamp] = {}  # by version id
+        self._seen: dict[str, tuple[str, Stamp]] = {}  # digest and files, by version id
 
     async def __call__(self, entry: AdapterEntry) -> None:
         """Raise `IncompatibleAdapterError`, which names adapters that fit, for one that does not.
@@ -81,16 +83,18 @@ class ModelFit:
             await self._catalog.get(key)  # which raises, and says when it was
 
     def _demand_unchanged(self, record: VersionRecord) -> None:
-        """Compare the digest, unless the files look as they did when it was compared before."""
-        stamp = _stamp(record)
-        if self._stamps.get(record.id) == stamp:
+        """Compare the digest, unless the files are those for which it was compared before."""
+        from intrinsic.lora.file_stamp import stamp_of
+
+        seen = (record.digest, stamp_of(record.path))
+        if self._seen.get(record.id) == seen:
             return
         if digest_of(record.path) != record.digest:
             raise CheckpointError(
                 f"the files of adapter {record.key!r} in {record.path} have changed since it was "
                 "registered; put them back, or register them as a new version"
             )
-        self._stamps[record.id] = stamp
+        self._seen[record.id] = seen
 
     async def _others(self, record: VersionRecord) -> str:
         fits = await self.compatible(record.card.domain)
@@ -98,16 +102,3 @@ class ModelFit:
             return "no active adapter fits it"
         shown = ", ".join(one.key for one in fits[:_MOST_LISTED])
         return f"these fit: {shown}" + (", ..." if len(fits) > _MOST_LISTED else "")
-
-
-def _stamp(record: VersionRecord) -> Stamp:
-    found = []
-    for name in (CONFIG_NAME, WEIGHTS_NAME):
-        try:
-            seen = (record.path / name).stat()
-        except OSError as error:
-            raise CheckpointError(
-                f"the files of adapter {record.key!r} cannot be read: {error}"
-            ) from None
-        found.append((seen.st_size, seen.st_mtime_ns))
-    return record.digest, tuple(found)

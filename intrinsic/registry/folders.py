@@ -18,7 +18,7 @@ from intrinsic.registry.inspection import WEIGHTS_NAME
 from intrinsic.registry.links import refuse_links_out
 from intrinsic.registry.registering import Newcomer, examine
 from intrinsic.registry.side_by_side import Progress, side_by_side
-from intrinsic.registry.store.numbering import version_order
+from intrinsic.registry.store.entering import newest_of_each
 from intrinsic.registry.store.records import VersionRecord
 
 _SIGNS = {CONFIG_NAME, WEIGHTS_NAME, "adapter_model.bin"}
@@ -176,11 +176,9 @@ async def _copy_all(
 ) -> list[VersionRecord | Refused]:
     """One after the other; which are active is decided for all together."""
     names = {one.card.name for one in await catalog.versions.all_live()}
-    newest: dict[str, VersionRecord] = {}
-    for record in records if activate is not False else ():
-        if activate or record.name not in names:
-            newest[record.name] = max(newest.get(record.name, record), record, key=_order)
-    chosen = {record.id for record in newest.values()}
+    offered = () if activate is False else records
+    new = [record for record in offered if activate or record.name not in names]
+    chosen = {record.id for record in newest_of_each(new)}
     answers: list[VersionRecord | Refused] = []
     for record in records:
         try:
@@ -190,10 +188,6 @@ async def _copy_all(
         if progress is not None:
             progress(len(answers), len(records))
     return answers
-
-
-def _order(record: VersionRecord) -> str:
-    return version_order(record.version)
 
 
 def _look(folder: Path) -> tuple[bool, list[Path], list[Path]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
 from intrinsic.errors import ConfigError, RegistryError
 from intrinsic.registry.catalog import AdapterCatalog
@@ -33,7 +32,7 @@ async def watch(
     watchfiles.
     """
     try:
-        import watchfiles
+        from watchfiles import awatch
     except ImportError as error:
         raise ConfigError(
             f"watching a folder needs watchfiles, which cannot be imported ({error}); "
@@ -43,18 +42,14 @@ async def watch(
     if not await anyio.Path(root).is_dir():
         raise ConfigError(f"adapters folder {root} does not exist; pass an existing folder")
     said: set[str] = set()
-    stop = threading.Event()
-    # Not watchfiles' own async form: a task that is cancelled at the wrong moment goes on there.
-    ticks = watchfiles.watch(root, rust_timeout=_TICK_MS, yield_on_timeout=True, stop_event=stop)
-    try:
-        # The first tick comes when the system watches already, so that nothing falls in between.
-        await anyio.to_thread.run_sync(next, ticks)
-        await _look(catalog, root, said, heard)
-        while True:
-            if await anyio.to_thread.run_sync(next, ticks):
+    started = False
+    ticks = awatch(root, rust_timeout=_TICK_MS, yield_on_timeout=True)
+    async with aclosing(ticks):
+        async for changes in ticks:
+            # The first tick comes when the system watches already: nothing falls in between.
+            if changes or not started:
                 await _look(catalog, root, said, heard)
-    finally:
-        stop.set()
+            started = True
 
 
 async def _look(

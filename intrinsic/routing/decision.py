@@ -52,8 +52,7 @@ class Ranking:
         found = self.gate.probabilities(self.evidence.features(first))
         if self.calibration is not None:
             found = self.calibration.applied(found)
-        if self.evidence.is_doubted:
-            found *= self.evidence.undoubted(first)
+        found *= self.evidence.undoubted(first)
         if self.evidence.meaning is None:
             found[self.evidence.scores[self.evidence.leading(first)] == 0.0] = 0.0
         return np.minimum.accumulate(found.round(_DIGITS))

@@ -182,11 +182,6 @@ class Evidence:
         matrix = features_of(self, order[keep], behind)
         return matrix[np.searchsorted(keep, firsts[of_group])]
 
-    @property
-    def is_doubted(self) -> bool:
-        """Whether any card has negatives that may be near."""
-        return self.meaning is not None and self.meaning.refuses
-
     def undoubted(self, first: int | None = None) -> Floats:
         """What is left, in [0, 1], of the confidence in the `first` rows after their negatives.
 

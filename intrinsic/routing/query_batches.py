@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Sequence
 from itertools import islice
-from typing import Any
 
 import anyio
 import numpy as np
@@ -19,6 +18,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 from intrinsic.errors import EncoderError
 from intrinsic.routing.router import Vectors
 from intrinsic.routing.vector_cache import Vector
+from intrinsic.worker import post_on_loop
 
 _IDLE_S = 10.0
 
@@ -178,9 +178,4 @@ class _Call:
 
     def post_done(self) -> None:
         """From a thread, wake the caller; nobody is there where its event loop has ended."""
-        native: Any = self._token.native_token
-        post = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
-        try:
-            post(self.done.set)
-        except RuntimeError:
-            return
+        post_on_loop(self._token, self.done.set)

@@ -17,8 +17,8 @@ from intrinsic.backends import host_tier as module
 from intrinsic.backends.transformers_backend import TransformersBackend
 from intrinsic.lora import read_checkpoint
 from intrinsic.mixture import BASE, Mixture
-from tests.backends.test_worker import Gate, cancel_twice
 from tests.bus.backends import both_backends
+from tests.test_worker import Gate, cancel_twice
 from tests.tiny import llama, tokenizer, write_adapter
 
 A = Mixture.of({"a": 1.0})

@@ -16,22 +16,10 @@ from intrinsic.registry.catalog import AdapterCatalog
 from intrinsic.registry.registering import found_in
 from intrinsic.registry.store.records import VersionRecord
 from tests.cli.running import printed, refuses, run
-from tests.training.given import write_base, write_rows
+from tests.cli.test_train import arguments, given
+from tests.training.given import write_rows
 
-OPTIONS = ["--lr", "0.01", "--batch-tokens", "160", "--epochs", "1", "--rank", "4"]
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("given")
-    write_base(folder / "base")
-    write_rows(folder / "rows.jsonl")
-    return folder
-
-
-def arguments(given: Path, adapters: Path, *others: str) -> list[str]:
-    fixed = ["--base", given / "base", "--data", given / "rows.jsonl", "--name", "mine"]
-    return [str(one) for one in ["train", *fixed, *OPTIONS, "--adapters-dir", adapters, *others]]
+__all__ = ["given"]  # a fixture
 
 
 def record_of(registry: Path, key: str) -> VersionRecord:
@@ -87,12 +75,29 @@ def test_a_registry_that_fails_leaves_the_adapter_and_says_how_to_go_on(
     assert json.loads((folder / "provenance.json").read_text())["trainer"] == "intrinsic train"
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_the_extra_it_says_what_to_install(given: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules['peft'] = None; from intrinsic.cli import main; main()"
-    given = ["train", "--base", "b", "--data", "d", "--name", "n", "--registry", tmp_path / "r.db"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, given)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", code, *arguments(given, tmp_path / "adapters")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'intrinsic-lora[train]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_bad_rows_and_taken_numbers_are_told_without_torch(
+    given: Path, tmp_path: Path, taken: bool
+) -> None:
+    adapters = tmp_path / "adapters"
+    if taken:
+        printed(*arguments(given, adapters))
+    else:
+        write_rows(tmp_path / "rows.jsonl", ["nope"])
+    data = given if taken else tmp_path
+    code = "import sys; sys.modules['torch'] = None; from intrinsic.cli import main; main()"
+    more = ["--data", str(data / "rows.jsonl")]
+    command = [sys.executable, "-c", code, *arguments(given, adapters, *more)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    words = "the next free version is '1.0.1'" if taken else "line 1"
+    assert words in done.stderr

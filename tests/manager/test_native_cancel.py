@@ -15,7 +15,7 @@ from intrinsic.lora import MergeMethod
 from intrinsic.manager import AdapterManager, ManagerOptions
 from intrinsic.mixture import Mixture
 from intrinsic.registry import AdapterRegistry
-from tests.backends.test_worker import Gate, cancel_twice
+from tests.test_worker import Gate, cancel_twice
 from tests.tiny import llama, tokenizer, write_adapter
 
 SHORT = GenerationOptions(max_new_tokens=3)

@@ -20,7 +20,7 @@ from intrinsic.registry.store.entering import enter
 from intrinsic.registry.store.incoming import Incoming
 from intrinsic.registry.store.lookup import records_of
 from intrinsic.registry.store.records import VersionRecord
-from intrinsic.registry.store.thread import run_to_end
+from intrinsic.worker import run_to_end
 
 _T = TypeVar("_T")
 _NEEDED = (CONFIG_NAME, "adapter_model.safetensors")
@@ -87,7 +87,7 @@ class Copies:
                 folder.release()
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
-        return await run_to_end(function, self._limiter)
+        return await run_to_end(function, limiter=self._limiter)
 
 
 def _bring(folder: Incoming, source: Path, check: Callable[[Path], object] | None) -> None:

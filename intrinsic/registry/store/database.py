@@ -21,7 +21,7 @@ from intrinsic.registry.store.engine import WRITES, make_engine
 from intrinsic.registry.store.failures import in_words
 from intrinsic.registry.store.location import Location
 from intrinsic.registry.store.migrating import bring_up_to_date, is_current
-from intrinsic.registry.store.thread import run_to_end
+from intrinsic.worker import run_to_end
 
 _T = TypeVar("_T")
 
@@ -61,7 +61,7 @@ class Database:
         self._limiter = anyio.CapacityLimiter(self._threads)
         self._writing = anyio.Lock()
         try:
-            await run_to_end(self._open, self._limiter)
+            await run_to_end(self._open, limiter=self._limiter)
         except BaseException:
             self._close()
             raise
@@ -74,14 +74,14 @@ class Database:
         trace: TracebackType | None,
     ) -> None:
         with anyio.CancelScope(shield=True):
-            await run_to_end(self._close, self._limiter)
+            await run_to_end(self._close, limiter=self._limiter)
 
     async def read(self, function: Callable[[Connection], _T]) -> _T:
         """Call `function` in a thread with a connection whose reads all see one moment.
 
         Raises what it raises; the database's own errors as `RegistryError`.
         """
-        return await run_to_end(partial(self._call, function, writes=False), self._limiter)
+        return await run_to_end(partial(self._call, function, writes=False), limiter=self._limiter)
 
     async def write(self, function: Callable[[Connection], _T]) -> _T:
         """Call `function` in a thread in a transaction that writes.
@@ -90,7 +90,9 @@ class Database:
         one another, also for those of other processes. Raises as `read` does.
         """
         async with self._writing:
-            return await run_to_end(partial(self._call, function, writes=True), self._limiter)
+            return await run_to_end(
+                partial(self._call, function, writes=True), limiter=self._limiter
+            )
 
     def _call(self, function: Callable[[Connection], _T], *, writes: bool) -> _T:
         engine = self._engine

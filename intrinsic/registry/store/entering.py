@@ -44,7 +44,7 @@ def enter_many(
     refusals = tuple(refusal_of(connection, record) for record in records)
     if activate is not False:
         added = (r for r, why in zip(records, refusals, strict=True) if why is None)
-        for record in _newest_of_each(one for one in added if one.name not in known):
+        for record in newest_of_each(one for one in added if one.name not in known):
             switch(connection, record.id, active=True, only=True)
     return refusals
 
@@ -63,7 +63,8 @@ def _live_names(connection: Connection, names: Iterable[str]) -> set[str]:
     return found
 
 
-def _newest_of_each(records: Iterable[VersionRecord]) -> list[VersionRecord]:
+def newest_of_each(records: Iterable[VersionRecord]) -> list[VersionRecord]:
+    """Return of every name the record of the newest version."""
     newest: dict[str, VersionRecord] = {}
     for record in records:
         newest[record.name] = max(newest.get(record.name, record), record, key=_place)

@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from intrinsic.backends.worker import acquire, call_on_loop, run_to_end
+from intrinsic.worker import acquire, call_on_loop, run_to_end
 from tests.bus.backends import both_backends
 
 NOTE: ContextVar[str] = ContextVar("note", default="")
