@@ -23,6 +23,7 @@ IntrinsicError
 │   └── EncoderError              the text encoder is missing, unsound or failed
 ├── BackendError
 │   └── CapabilityError           the backend cannot do what was asked
+├── HypernetError                 a hypernetwork cannot use what it was given
 ├── RegistryError                 the registry's database cannot do what was asked
 └── ConfigError                   a setting is not valid
 """
@@ -50,6 +51,7 @@ __all__ = [
     "EventError",
     "HandlerTimeoutError",
     "HookError",
+    "HypernetError",
     "IncompatibleAdapterError",
     "IntrinsicError",
     "MixtureError",
@@ -163,6 +165,10 @@ class BackendError(IntrinsicError):
 
 class CapabilityError(BackendError):
     """Raised when a backend is asked for something that it does not support."""
+
+
+class HypernetError(IntrinsicError, ValueError):
+    """Raised when an embedding or a checkpoint is not one that a hypernetwork can use."""
 
 
 class RegistryError(IntrinsicError):
