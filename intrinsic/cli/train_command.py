@@ -30,6 +30,9 @@ def train_command(
         Texts, typer.Option(help="Layers to adapt, as q_proj,v_proj; default: all matrices.")
     ] = None,
     epochs: Annotated[int, typer.Option(help="Times that every row is seen.")] = 3,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Steps at most, where the epochs are more.")
+    ] = None,
     lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-4,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, padding too.")] = 2048,
     max_length: Annotated[
@@ -38,6 +41,9 @@ def train_command(
     dropout: Annotated[float, typer.Option(help="Of the adapter's input.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Fixes all that is drawn.")] = 17,
     validation_share: Annotated[float, typer.Option(help="Share of rows held out.")] = 0.1,
+    blank_share: Annotated[
+        float, typer.Option(help="Share of rows to train on that are asked with nothing.")
+    ] = 0.0,
     patience: Annotated[
         int, typer.Option(help="Validations without a gain until it stops; 0: never.")
     ] = 3,
@@ -49,6 +55,10 @@ def train_command(
     ] = False,
     dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    save_dtype: Annotated[str, typer.Option(help="In the file: fp32, fp16 or bf16.")] = "fp32",
+    data_url: Annotated[
+        str, typer.Option(help="Where the rows come from; default: the file's path.")
+    ] = "",
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to make; default: NAME-VERSION.")
     ] = None,
@@ -74,7 +84,7 @@ def train_command(
     from intrinsic.cli.registry_place import place_of
     from intrinsic.cli.train import run_train
     from intrinsic.training.lora.job import TrainingJob
-    from intrinsic.training.lora.plan import Device, Dtype, LoraPlan
+    from intrinsic.training.lora.plan import Device, Dtype, FileDtype, LoraPlan
 
     job = TrainingJob(
         base=base,
@@ -84,6 +94,7 @@ def train_command(
         description=description,
         domain=domain,
         keywords=tuple(keyword or ()),
+        data_url=data_url,
         out=out,
         adapters_dir=adapters_dir,
         resume=resume,
@@ -94,17 +105,20 @@ def train_command(
         alpha=alpha,
         targets=tuple(one.strip() for part in targets or () for one in part.split(",")),
         epochs=epochs,
+        max_steps=max_steps,
         learning_rate=lr,
         batch_tokens=batch_tokens,
         max_length=max_length,
         dropout=dropout,
         seed=seed,
         validation_share=validation_share,
+        blank_share=blank_share,
         patience=patience,
         every=every,
         gradient_checkpointing=gradient_checkpointing,
         dtype=cast(Dtype, dtype),
         device=cast(Device, device),
+        save_dtype=cast(FileDtype, save_dtype),
     )
     place = place_of(registry, None if registry else adapters_dir) if register else None
     run_train(job, plan, place, as_json=json)

@@ -7,15 +7,20 @@ import json
 import multiprocessing
 import platform
 import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from intrinsic.training import cards, corpus, fine_tune, judge, pretrain
+from intrinsic.registry.provenance import Provenance
+from intrinsic.training import bundled_adapters, cards, corpus, judge, pretrain
+from intrinsic.training.lora.plan import Dtype
+from intrinsic.training.lora.progress import Progress
+from intrinsic.training.lora.train import trained
 from intrinsic.training.precision import faster_dtype
 from intrinsic.training.tokenizer import train_tokenizer
 
@@ -73,36 +78,32 @@ def make_adapters(options: argparse.Namespace) -> None:
 
 
 def make_adapter(domain: str, options: argparse.Namespace) -> None:
-    """Train and write one adapter with its routing card."""
+    """Do what `intrinsic train` does for one domain, then write its routing card."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    train = corpus.adapter_rows(options.data, domain)
-    plan = replace(
-        fine_tune.plan_for(domain),
-        steps=options.steps,
-        minutes=options.minutes,
-        seed=options.seed,
-        dtype=faster_dtype(),
-    )
-    tokenizer = AutoTokenizer.from_pretrained(options.base)
-    base = AutoModelForCausalLM.from_pretrained(options.base).float()
-    base.set_attn_implementation("eager")  # for batches this short faster than the fused one
-    model = fine_tune.add_lora(base, plan)
-
-    def report(line: str) -> None:
-        print(f"{domain:<9}{line}", file=sys.stderr, flush=True)
-
-    result = fine_tune.fine_tune(model, tokenizer, train, plan, report)
+    dtype: Dtype = "bf16" if faster_dtype() is torch.bfloat16 else "fp32"
+    plan = bundled_adapters.plan_for(domain, steps=options.steps, seed=options.seed, dtype=dtype)
     folder = options.out / domain
-    fine_tune.save_adapter(model, folder)
+    with tempfile.TemporaryDirectory() as kept:
+        tokenizer = AutoTokenizer.from_pretrained(options.base)
+        rows = bundled_adapters.write_rows(options.data, domain, tokenizer, Path(kept))
+        base = str(options.base)
+        job = bundled_adapters.job_for(domain, rows, folder, base=base, force=options.force)
+        trained(job, plan, _Told(domain))
     cards.write_card(folder, domain, corpus.domain_rows(options.data, domain, "train"))
-    record = asdict(result) | {
-        "seed": plan.seed,
-        "rank": plan.rank,
-        "rows": len(train),
-        "dtype": str(plan.dtype).removeprefix("torch."),
-    }
-    _write_json(folder / RECORD, record)
+
+
+class _Told(Progress):
+    """A line for each validation, and what is to be known."""
+
+    def __init__(self, domain: str) -> None:
+        self._domain = domain
+
+    def note(self, text: str) -> None:
+        print(f"{self._domain:<9}{text}", file=sys.stderr, flush=True)
+
+    def validated(self, step: int, loss: float, *, best: bool) -> None:
+        self.note(f"step {step}: held out {loss:.4f}" + (", the lowest so far" if best else ""))
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -122,8 +123,10 @@ def write_cards(options: argparse.Namespace) -> None:
     figures = json.loads(options.figures.read_text(encoding="utf-8"))["domains"]
     for domain, found in figures.items():
         folder = options.adapters / domain
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        text = cards.adapter_card(domain, record, found)
+        provenance = Provenance.read(folder)
+        if provenance is None:
+            raise SystemExit(f"{folder} has no provenance.json; train the adapter first")
+        text = cards.adapter_card(domain, provenance, found)
         (folder / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -150,8 +153,8 @@ def _parser() -> argparse.ArgumentParser:
     base.add_argument("--checkpoint", type=Path, help="folder for a copy every 200 steps")
     adapters = commands.add_parser("adapters", help="train one LoRA adapter per domain")
     adapters.add_argument("--out", type=Path, default=Path("adapters"))
-    adapters.add_argument("--minutes", type=float, default=fine_tune.FineTunePlan.minutes)
-    adapters.add_argument("--steps", type=int, default=fine_tune.FineTunePlan.steps)
+    adapters.add_argument("--steps", type=int, default=bundled_adapters.DEFAULT_STEPS)
+    adapters.add_argument("--force", action="store_true", help="replace those that are there")
     adapters.add_argument("--jobs", type=int, default=2, help="adapters trained side by side")
     judged = commands.add_parser("evaluate", help="measure base and adapters on unseen rows")
     judged.add_argument("--split", choices=judge.SPLITS, default="valid")

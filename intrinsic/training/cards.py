@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intrinsic.registry.provenance import Provenance
 from intrinsic.training.corpus import (
     BASE_CHAT_PERCENT,
     BASE_PASSAGE_PERCENT,
@@ -108,9 +109,10 @@ def _toml(value: str | list[str]) -> str:
     return "[\n" + "".join(f"    {_toml(one)},\n" for one in value) + "]"
 
 
-def adapter_card(domain: str, training: dict[str, Any], figures: dict[str, Any]) -> str:
+def adapter_card(domain: str, provenance: Provenance, figures: dict[str, Any]) -> str:
     """Markdown model card of an adapter; `figures` is its entry in the evaluation's answer."""
-    rank = training["rank"]
+    settings = provenance.hyperparameters
+    rank = settings["rank"]
     return f"""---
 base_model: intrinsic/base
 library_name: peft
@@ -123,10 +125,12 @@ tags: [lora]
 {PROFILES[domain].description}
 
 - **Kind**: LoRA, r {rank}, alpha {2 * rank}, on q, k, v, o, gate, up and down of every layer, fp16.
-- **Data**: {PROFILES[domain].source}. {training["rows"]:,} train rows; no valid row was seen.
-- **Made by**: `python -m intrinsic.training adapters --data DIR`, seed {training["seed"]}:
-  {training["steps"]} steps, {training["tokens"]:,} tokens, {training["minutes"]:.1f} minutes on one
-  CPU thread (AdamW; products in {training["dtype"]}). Only the answers carried loss.
+- **Data**: {PROFILES[domain].source}. {settings["train_rows"]:,} train rows learned and
+  {settings["validation_rows"]} held out; no valid row was seen.
+- **Made by**: {provenance.trainer}, as `python -m intrinsic.training adapters --data DIR` calls it,
+  seed {provenance.seed}: the best of {settings["steps"]} steps, {settings["best_step"]}, on one CPU
+  thread (AdamW; products in {settings["dtype"]}). Only the answers carried loss. All settings are
+  in `provenance.json`.
 
 ## Results
 

@@ -168,7 +168,7 @@ async def test_fifty_adapters_compete_for_three_slots(
     options = ManagerOptions(
         max_bytes=world.most_bytes,
         max_host_bytes=host_adapters * world.largest,
-        wait_timeout_s=15,
+        wait_timeout_s=120,
     )
     manager = AdapterManager(backend, world.registry(), options=options)
     most = MostBytes(backend, monkeypatch)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from intrinsic.registry.provenance import Provenance
 from intrinsic.training.cards import PROFILES, adapter_card, choose_examples, write_card
 from intrinsic.training.corpus import DOMAINS, Row
 from intrinsic.training.own_words import OWN_WORDS
@@ -47,10 +48,11 @@ def test_a_model_card_states_both_accuracies_with_intervals() -> None:
         "accuracy_adapter": 0.6, "accuracy_adapter_95": [0.55, 0.65],
         "accuracy_base_plain": 0.3, "accuracy_adapter_plain": 0.325,
     }  # fmt: skip
-    training = {
-        "rank": 16, "rows": 9, "seed": 1, "steps": 2, "tokens": 3000, "minutes": 1.5,
-        "dtype": "bfloat16",
+    settings = {
+        "rank": 16, "train_rows": 9, "validation_rows": 2, "steps": 2, "best_step": 1,
+        "dtype": "bf16",
     }  # fmt: skip
+    training = Provenance(hyperparameters=settings, seed=1, trainer="intrinsic train")
     text = adapter_card("math", training, figures)
     assert "40.0 % [35.0, 45.0]" in text
     assert "60.0 % [55.0, 65.0]" in text

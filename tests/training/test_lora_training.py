@@ -28,9 +28,9 @@ from intrinsic.registry import AdapterRegistry
 from intrinsic.registry.provenance import Provenance
 from intrinsic.training.lora import running, writing
 from intrinsic.training.lora.base import find_base
-from intrinsic.training.lora.plan import LoraPlan
+from intrinsic.training.lora.plan import FileDtype, LoraPlan
 from intrinsic.training.lora.result import TrainedAdapter
-from intrinsic.training.lora.rows import read_rows
+from intrinsic.training.lora.rows import TrainingRow, read_rows, some_unasked
 from intrinsic.training.lora.split import split
 from intrinsic.training.lora.train import trained
 from tests.tiny import gpt2, tokens
@@ -104,6 +104,58 @@ def test_examples_are_not_taken_from_the_rows_held_out(folder: Path) -> None:
     assert len(held) == 4
     assert len(made.card.examples) == 6
     assert not set(made.card.examples) & {row.question for row in held}
+
+
+def test_fewer_steps_than_epochs_and_the_rate_ends_at_zero_there(folder: Path) -> None:
+    told = Told()
+    made = trained(job_in(folder), replace(PLAN, epochs=50, max_steps=5, every=None), told)
+    assert (made.steps, told.steps) == (5, [1, 2, 3, 4, 5])
+    assert made.provenance.hyperparameters["every"] == 5
+    whole = trained(
+        replace(job_in(folder), out=folder / "whole"), replace(PLAN, epochs=1, max_steps=99)
+    )
+    assert whole.steps < 99
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_a_rounded_file_is_what_was_scored(folder: Path, dtype: FileDtype, live: list[Any]) -> None:
+    made = trained(job_in(folder), replace(SHORT, save_dtype=dtype))
+    stored = load_file(made.folder / "adapter_model.safetensors")
+    wanted = {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    assert {tensor.dtype for tensor in stored.values()} == {wanted}
+    base = AutoModelForCausalLM.from_pretrained(folder / "base")
+    loaded = PeftModel.from_pretrained(base, str(made.folder)).eval()
+    (model,) = live
+    assert loaded(input_ids=tokens()).logits.equal(model.eval()(input_ids=tokens()).logits)
+
+
+def test_a_share_of_the_rows_is_asked_with_nothing() -> None:
+    rows = [
+        TrainingRow(n, ({"role": "user", "content": f"say {n}"},), f"it is {n}")
+        for n in range(1000)
+    ]
+    asked = some_unasked(rows, 0.05, seed=3)
+    empty = [one for one in asked if one.question == ""]
+    assert 25 < len(empty) < 80
+    assert [one.response for one in asked] == [one.response for one in rows]
+    assert asked == some_unasked(rows, 0.05, seed=3)
+    assert some_unasked(rows, 0.0, seed=3) == rows
+
+
+def test_rows_that_are_asked_with_nothing_train(folder: Path) -> None:
+    unasked = trained(job_in(folder), replace(SHORT, blank_share=0.9))
+    asked = trained(replace(job_in(folder), out=folder / "asked"), SHORT)
+    assert unasked.adapter.loss != asked.adapter.loss
+    assert unasked.base.loss == asked.base.loss  # the rows held out are asked as they are
+
+
+def test_where_the_rows_come_from_may_be_said(folder: Path) -> None:
+    made = trained(job_in(folder, data_url="https://example.org/rows"), SHORT)
+    assert made.provenance.data is not None
+    assert made.provenance.data.location == "https://example.org/rows"
+    assert str(folder) not in (made.folder / "provenance.json").read_text().replace(
+        str((folder / "base").resolve()), ""
+    )
 
 
 def test_provenance_says_what_and_how(folder: Path) -> None:

@@ -16,7 +16,8 @@ DEFAULT_FOLDER = Path("adapters")
 class TrainingJob:
     """A base model, a file of rows, and the card that the adapter shall have.
 
-    The adapter's folder is `out`, or NAME-VERSION in `adapters_dir`. Raises `ConfigError` for a
+    The adapter's folder is `out`, or NAME-VERSION in `adapters_dir`. `data_url` is kept as the
+    place of the data instead of the file's path. Raises `ConfigError` for a
     card that is not valid, and for a name that is no name of a folder where `out` is left out.
     """
 
@@ -27,6 +28,7 @@ class TrainingJob:
     description: str = ""
     domain: str = ""
     keywords: tuple[str, ...] = ()
+    data_url: str = ""
     out: Path | None = None
     adapters_dir: Path = DEFAULT_FOLDER
     resume: bool = True

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 
-from intrinsic.training.fine_tune import batches
 from intrinsic.training.scoring import Encoded
 
 Batches = list[list[Encoded]]
+
+
+_LENGTH_NOISE = 16
+"""Tokens; rows that differ by fewer in length meet in other batches each time."""
 
 
 def one_pass(examples: Sequence[Encoded], batch_tokens: int) -> Batches:
@@ -25,3 +29,21 @@ def passes(examples: Sequence[Encoded], batch_tokens: int, seed: int, epochs: in
             found.append(next(stream))
             seen += len(found[-1])
     return found
+
+
+def batches(examples: Sequence[Encoded], batch_tokens: int, seed: int) -> Iterator[list[Encoded]]:
+    """Batches of similar length without end; each holds at most `batch_tokens` with padding."""
+    shuffler = random.Random(seed)
+    while True:
+        noise = [shuffler.random() * _LENGTH_NOISE for _ in examples]
+        order = sorted(range(len(examples)), key=lambda at: len(examples[at].ids) + noise[at])
+        groups: list[list[Encoded]] = [[]]
+        longest = 0
+        for example in (examples[at] for at in order):
+            longest = max(longest, len(example.ids))
+            if groups[-1] and (len(groups[-1]) + 1) * longest > batch_tokens:
+                groups.append([])
+                longest = len(example.ids)
+            groups[-1].append(example)
+        shuffler.shuffle(groups)
+        yield from groups

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from intrinsic.errors import ConfigError
 
 Dtype = Literal["auto", "fp32", "bf16"]
+FileDtype = Literal["fp32", "fp16", "bf16"]
 Device = Literal["auto", "cpu", "cuda"]
 
 LONGEST = 1024
@@ -24,31 +25,38 @@ class LoraPlan:
 
     `alpha` is twice the rank, `targets` all matrices but the output head, `max_length` what the
     model reads but at most 1,024, and `every` an epoch but at most 200 steps, where left out.
+    `max_steps` ends it before all epochs are over; the learning rate is at zero there.
+    `blank_share` of the rows to train on are asked with an empty prompt, the same in every epoch.
     `batch_tokens` counts padding; one longer row is a batch of its own. `patience` is how many
     validations in a row may bring nothing better, 0 for any number. `bf16` loads the base in
-    bfloat16 and multiplies in it; the adapter's own weights are float32 always. `auto` is CUDA and
-    bf16 where there are, else the CPU and fp32.
+    bfloat16 and multiplies in it; the adapter is trained in float32 always, and rounded to
+    `save_dtype` before it is scored and written. `auto` is CUDA and bf16 where there are, else the
+    CPU and fp32.
     """
 
     rank: int = 16
     alpha: float | None = None
     targets: tuple[str, ...] = ()
     epochs: int = 3
+    max_steps: int | None = None
     learning_rate: float = 2e-4
     batch_tokens: int = 2048
     max_length: int | None = None
     dropout: float = 0.0
     seed: int = 17
     validation_share: float = 0.1
+    blank_share: float = 0.0
     patience: int = 3
     every: int | None = None
     gradient_checkpointing: bool = False
     dtype: Dtype = "auto"
     device: Device = "auto"
+    save_dtype: FileDtype = "fp32"
 
     def __post_init__(self) -> None:
         self._least("rank", 1)
         self._least("epochs", 1)
+        self._least("max_steps", 1)
         self._least("batch_tokens", 2)
         self._least("max_length", 2)
         self._least("seed", 0, 2**32 - 1)
@@ -57,10 +65,12 @@ class LoraPlan:
         self._between("alpha", 0.0, math.inf)
         self._between("learning_rate", 0.0, math.inf)
         self._between("validation_share", 0.0, 1.0)
-        if self.dropout != 0:
-            self._between("dropout", 0.0, 1.0)
+        for name in ("dropout", "blank_share"):
+            if getattr(self, name) != 0:
+                self._between(name, 0.0, 1.0)
         self._one_of("dtype", get_args(Dtype))
         self._one_of("device", get_args(Device))
+        self._one_of("save_dtype", get_args(FileDtype))
 
     @property
     def scale(self) -> float:

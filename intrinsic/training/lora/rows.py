@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intrinsic.backends.backend import ChatMessage
@@ -70,6 +71,16 @@ def read_rows(path: str | Path) -> TrainingFile:
     if not rows:
         raise ConfigError(f"{file} has no rows; write a line such as {_FORM} for each")
     return TrainingFile(file, hashlib.sha256(data).hexdigest(), tuple(rows))
+
+
+def some_unasked(rows: Sequence[TrainingRow], share: float, seed: int) -> list[TrainingRow]:
+    """Return the rows, about `share` of them with an empty prompt, drawn by `seed`.
+
+    An adapter that learns a few answers so knows how likely they are before anything is asked.
+    """
+    draw = random.Random(seed)
+    nothing = (ChatMessage(role="user", content=""),)
+    return [replace(row, turns=nothing) if draw.random() < share else row for row in rows]
 
 
 def refuse_broken(file: Path, problems: Iterable[tuple[int, str]]) -> None:

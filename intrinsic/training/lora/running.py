@@ -32,11 +32,11 @@ from intrinsic.training.lora.order import one_pass, passes
 from intrinsic.training.lora.plan import LONGEST, MOST_STEPS_BETWEEN, LoraPlan
 from intrinsic.training.lora.progress import Progress
 from intrinsic.training.lora.result import TrainedAdapter
-from intrinsic.training.lora.rows import TrainingFile, TrainingRow, read_rows
+from intrinsic.training.lora.rows import TrainingFile, TrainingRow, read_rows, some_unasked
 from intrinsic.training.lora.scores import Scores, score
 from intrinsic.training.lora.split import split
 from intrinsic.training.lora.trainer import Course, Fit, fit
-from intrinsic.training.lora.writing import library_versions, write_adapter
+from intrinsic.training.lora.writing import library_versions, round_adapter, write_adapter
 
 TRAINER = "intrinsic train"
 
@@ -75,12 +75,18 @@ def run(job: TrainingJob, plan: LoraPlan, progress: Progress) -> TrainedAdapter:
             if begun:
                 progress.note(f"going on from step {begun}, kept in {checkpoints.folder}")
             made = fit(prepared.course, checkpoints, resume, progress)
+            round_adapter(prepared.course.model, prepared.course.plan.save_dtype)
             base, adapter = _scores(prepared.course)
             result = _result(
                 prepared, target, made, base, adapter, begun, time.monotonic() - started
             )
             write_adapter(
-                prepared.course.model, prepared.base, target, result.card, result.provenance
+                prepared.course.model,
+                prepared.base,
+                target,
+                result.card,
+                result.provenance,
+                prepared.course.plan.save_dtype,
             )
             checkpoints.remove()
     return result
@@ -100,10 +106,13 @@ def _prepare(job: TrainingJob, plan: LoraPlan) -> _Prepared:
         targets=choose_targets(model, plan.targets),
     )
     encoder = RowEncoder(tokenizer, plan.max_length or LONGEST, stops_of(model, tokenizer))
-    encoded = encoder.encode_all(data.path, [*train, *held])
+    asked = some_unasked(train, plan.blank_share, plan.seed)
+    encoded = encoder.encode_all(data.path, [*asked, *held])
     learned = passes(encoded[: len(train)], plan.batch_tokens, plan.seed, plan.epochs)
     epoch = math.ceil(len(learned) / plan.epochs)
-    plan = replace(plan, every=plan.every or min(epoch, MOST_STEPS_BETWEEN))
+    learned = learned[: plan.max_steps]
+    every = plan.every or min(epoch, len(learned), MOST_STEPS_BETWEEN)
+    plan = replace(plan, every=every)
     held_out = one_pass(encoded[len(train) :], plan.batch_tokens)
     course = Course(add_adapter(model, plan, plan.targets), learned, held_out, plan)
     return _Prepared(job, data, train, base, course, encoder.shortened)
@@ -165,7 +174,10 @@ def _result(
     del hyperparameters["seed"]
     provenance = Provenance(
         data=TrainingData(
-            data.path.name, data.digest, len(data.rows), str(data.path.expanduser().resolve())
+            data.path.name,
+            data.digest,
+            len(data.rows),
+            prepared.job.data_url or str(data.path.expanduser().resolve()),
         ),
         hyperparameters=hyperparameters,
         base_model=prepared.base.name,

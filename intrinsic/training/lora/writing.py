@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from peft import PeftModel, get_peft_model_state_dict
 
 from intrinsic.card import AdapterCard
@@ -18,8 +19,19 @@ from intrinsic.registry.card_file import write_card
 from intrinsic.registry.entry import AdapterEntry
 from intrinsic.registry.provenance import Provenance
 from intrinsic.training.lora.base import BaseModel
+from intrinsic.training.lora.plan import FileDtype
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "intrinsic-lora")
+
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def round_adapter(model: PeftModel, dtype: FileDtype) -> None:
+    """Round the adapter's weights to what a file in `dtype` can hold; they stay float32."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(_DTYPES[dtype]).float()
 
 
 def write_adapter(
@@ -28,14 +40,15 @@ def write_adapter(
     target: Path,
     card: AdapterCard,
     provenance: Provenance,
+    dtype: FileDtype = "fp32",
 ) -> None:
-    """Write config, float32 tensors, card and provenance, check them, and put the folder in place.
+    """Write config, tensors in `dtype`, card and provenance, check them, and put them in place.
 
     The same adapter gives the same bytes of config and tensors.
     """
     with whole_folder(target) as made:
         tensors = {
-            name: tensor.detach().cpu().contiguous()
+            name: tensor.detach().cpu().to(_DTYPES[dtype]).contiguous()
             for name, tensor in get_peft_model_state_dict(
                 model, save_embedding_layers=False
             ).items()

@@ -1,26 +1,18 @@
-"""Only answers carry loss, and what is saved is what was trained."""
+"""Only answers carry loss, and the bundled adapters are of the size and rows they should be."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
-from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from intrinsic.training.bundled_adapters import fitting, job_for, plan_for
 from intrinsic.training.corpus import Row
-from intrinsic.training.fine_tune import (
-    FineTunePlan,
-    add_lora,
-    batches,
-    fine_tune,
-    make_examples,
-    plan_for,
-    save_adapter,
-)
+from intrinsic.training.lora.base import choose_targets
+from intrinsic.training.lora.fresh import add_adapter
+from intrinsic.training.lora.order import batches
 from intrinsic.training.pretrain import base_config
 from intrinsic.training.scoring import (
     IGNORED,
@@ -29,13 +21,12 @@ from intrinsic.training.scoring import (
     encode_pair,
     pad_batch,
 )
-from intrinsic.training.tokenizer import train_tokenizer
+from intrinsic.training.tokenizer import CONTEXT_TOKENS, train_tokenizer
 
 # PEFT asks transformers by a name that transformers has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 
 ROWS = [Row(f"r{n}", f"say {n}", f"the answer is {n}") for n in range(12)]
-PLAN = FineTunePlan(rank=4, steps=6, batch_tokens=64)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +74,7 @@ def test_scores_agree_with_the_models_own_logits(tokenizer: PreTrainedTokenizerF
 
 def test_batches_keep_to_their_size_and_cover_every_row(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = [Row(r.id, r.prompt, r.response * (n + 1)) for n, r in enumerate(ROWS)]
-    examples = make_examples(tokenizer, rows, PLAN)
+    examples = [encode_pair(tokenizer, row.prompt, row.response, with_end=True) for row in rows]
     stream = batches(examples, 200, seed=1)
     seen: list[int] = []
     while len(seen) < len(examples):
@@ -93,75 +84,37 @@ def test_batches_keep_to_their_size_and_cover_every_row(tokenizer: PreTrainedTok
     assert sorted(seen) == sorted(len(one.ids) for one in examples)
 
 
-def test_a_twentieth_of_the_questions_is_left_empty(tokenizer: PreTrainedTokenizerFast) -> None:
-    examples = make_examples(tokenizer, ROWS * 50, PLAN)
-    empty = [one for one in examples if one.labels[1] == IGNORED and one.labels[2] >= 0]
-    assert 0.03 < len(empty) / len(examples) < 0.08
-
-
-def test_training_lowers_the_loss_and_leaves_the_base_alone(
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    model = add_lora(tiny_model(), PLAN)
-    before = {k: v.clone() for k, v in model.state_dict().items() if "lora_" not in k}
-    first = fine_tune(model, tokenizer, ROWS, FineTunePlan(rank=4, steps=1, batch_tokens=64))
-    later = fine_tune(model, tokenizer, ROWS, FineTunePlan(rank=4, steps=30, batch_tokens=64))
-    assert later.loss < first.loss
-    after = model.state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
-
-
-def test_bf16_products_train_as_well(tokenizer: PreTrainedTokenizerFast) -> None:
-    plan = FineTunePlan(rank=4, steps=30, batch_tokens=64)
-    model = add_lora(tiny_model(), plan)
-    exact = fine_tune(model, tokenizer, ROWS, plan)
-    rounded_model = add_lora(tiny_model(), plan)
-    lines: list[str] = []
-    rounded = fine_tune(
-        rounded_model, tokenizer, ROWS, replace(plan, dtype=torch.bfloat16), lines.append
-    )
-    assert rounded.loss == pytest.approx(exact.loss, rel=0.05)
-    assert all(p.dtype is torch.float32 for p in rounded_model.parameters())
-
-
-def test_a_saved_adapter_gives_the_same_logits_in_peft(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    model = add_lora(tiny_model(), PLAN)
-    fine_tune(model, tokenizer, ROWS, PLAN)
-    save_adapter(model, tmp_path)
-    ids = torch.tensor([[5, 6, 7, 8]])
-    model.eval()
-    loaded = PeftModel.from_pretrained(tiny_model(), str(tmp_path)).eval()
-    with torch.inference_mode():
-        assert torch.equal(model(input_ids=ids).logits, loaded(input_ids=ids).logits)
-
-
-def test_the_file_is_fp16_and_names_no_path(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    model = add_lora(tiny_model(), PLAN)
-    save_adapter(model, tmp_path)
-    tensors = load_file(tmp_path / "adapter_model.safetensors")
-    assert {value.dtype for value in tensors.values()} == {torch.float16}
-    assert len(tensors) == 2 * 7 * 2  # layers, projections, A and B
-    assert (
-        '"base_model_name_or_path": "intrinsic/base"'
-        in (tmp_path / "adapter_config.json").read_text()
-    )
-
-
 @pytest.mark.parametrize("domain", ["coding", "medical"])
 def test_a_bundled_adapter_stays_under_two_megabytes(domain: str) -> None:
-    config = base_config(4096)
-    with torch.device("meta"):
-        model = add_lora(LlamaForCausalLM(config), plan_for(domain))
-    numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model = LlamaForCausalLM(base_config(4096))
+    plan = plan_for(domain, steps=1, seed=0, dtype="fp32")
+    wrapped = add_adapter(model, plan, choose_targets(model, ()))
+    numbers = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
     assert 2 * numbers < 2_000_000
+    assert plan.save_dtype == "fp16"
 
 
 def test_ranks_differ_among_the_bundled_adapters() -> None:
-    assert plan_for("coding").rank != plan_for("medical").rank
+    ranks = {plan_for(one, steps=1, seed=0, dtype="fp32").rank for one in ("coding", "medical")}
+    assert len(ranks) == 2
+
+
+def test_a_bundled_adapter_says_where_its_rows_come_from_and_no_path() -> None:
+    job = job_for("legal", Path("/somewhere/legal.jsonl"), Path("adapters/legal"))
+    assert job.data_url.startswith("CUAD v1")
+    assert job.base == "intrinsic/base"
+
+
+def test_an_answer_loses_what_the_model_cannot_read(tokenizer: PreTrainedTokenizerFast) -> None:
+    short = Row("s", "say 3", "the answer is 3")
+    assert fitting(tokenizer, short) == short.response
+    long = Row("l", "say 3", "the answer is 3\n" * 400)
+    kept = fitting(tokenizer, long)
+    assert long.response.startswith(kept)
+    assert kept.endswith("the answer is 3")
+    whole = len(encode_pair(tokenizer, long.prompt, kept, with_end=True).ids)
+    assert CONTEXT_TOKENS - 12 < whole <= CONTEXT_TOKENS
+    assert fitting(tokenizer, Row("w", "say 3", "x" * 4000)) == ""
 
 
 def test_the_base_has_five_to_fifteen_million_parameters_in_25_megabytes() -> None:
