@@ -192,6 +192,10 @@ class ModelBackend(Protocol):
         """
         ...
 
+    def forget_lora_adapter(self, adapter_path: str) -> None:
+        """Let an adapter go from host memory; one that is not there is no error."""
+        ...
+
     def limit_host_memory(self, max_bytes: int | None) -> None:
         """Keep at most so many bytes in host memory; 0 keeps none, None is the backend's own."""
         ...

@@ -80,6 +80,9 @@ class FunctionBackend:
         """Raises `CapabilityError`."""
         self._refuse("prefetch an adapter")
 
+    def forget_lora_adapter(self, adapter_path: str) -> None:
+        """There is nothing to forget."""
+
     def limit_host_memory(self, max_bytes: int | None) -> None:
         """Raises `CapabilityError`."""
         self._refuse("keep adapters in host memory")

@@ -76,11 +76,23 @@ class HostTier:
                     break
             other.wait()  # for a thread that reads a file and then sets it, come what may
         try:
-            return self._read(folder, path, stamp, ahead=ahead)
+            return self._read(folder, path, stamp, done, ahead=ahead)
         finally:
             with self._lock:
-                del self._under_way[path]
+                if self._under_way.get(path) is done:
+                    del self._under_way[path]
             done.set()
+
+    def forget(self, folder: str | Path) -> None:
+        """Let a checkpoint go; one that is being read right now is not kept either.
+
+        One that is not there is no error. No eviction is counted.
+        """
+        path = _absolute(folder)
+        with self._lock:
+            self._under_way.pop(path, None)
+            if path in self._kept:
+                self._drop(path)
 
     def statistics(self) -> HostMemory:
         """Bytes, entries and counters as they are now, from the least recently used on."""
@@ -109,7 +121,9 @@ class HostTier:
             kept.ahead = False
         return kept.checkpoint
 
-    def _read(self, folder: str | Path, path: str, stamp: Stamp, *, ahead: bool) -> LoraCheckpoint:
+    def _read(
+        self, folder: str | Path, path: str, stamp: Stamp, done: threading.Event, *, ahead: bool
+    ) -> LoraCheckpoint:
         checkpoint = read_checkpoint(folder)
         if checkpoint.bytes_used > self._max_bytes:
             return checkpoint
@@ -117,7 +131,8 @@ class HostTier:
             checkpoint = page_locked(checkpoint)
         if stamp_of(path) == stamp:  # else they changed while they were read
             with self._lock:
-                self._keep(path, _Kept(checkpoint, stamp, ahead))
+                if self._under_way.get(path) is done:  # else it was forgotten meanwhile
+                    self._keep(path, _Kept(checkpoint, stamp, ahead))
         return checkpoint
 
     def _keep(self, path: str, kept: _Kept) -> None:

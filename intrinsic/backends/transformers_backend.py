@@ -146,6 +146,10 @@ class TransformersBackend:
 
         return await run_to_end(read)
 
+    def forget_lora_adapter(self, adapter_path: str) -> None:
+        """Let an adapter go from host memory; see `HostTier.forget`."""
+        self._host.forget(adapter_path)
+
     def limit_host_memory(self, max_bytes: int | None) -> None:
         """Keep at most so many bytes of adapters in host memory; see `HostTier.limit`."""
         self._host.limit(max_bytes)

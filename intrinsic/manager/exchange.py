@@ -64,7 +64,7 @@ class Exchange:
 
     def _early(self, newcomers: Sequence[str], victims: Sequence[str]) -> list[str]:
         """The first of the victims, as many as must go for the bytes of the newcomers."""
-        excess = self._room.excess_bytes(sum(self._device.sizes[key] for key in newcomers))
+        excess = self._room.excess_bytes(sum(self._device.sizes.get(key, 0) for key in newcomers))
         early: list[str] = []
         for key in victims:
             if excess <= 0:

@@ -44,6 +44,13 @@ class HostCopies:
         self._adapters[str(path.absolute())] = key
         return str(path)
 
+    def forget(self, key: str) -> None:
+        """Let an adapter go from host memory, wherever it was read from."""
+        for path in [path for path, known in self._adapters.items() if known == key]:
+            del self._adapters[path]
+            if self._backend.supports(Capability.PREFETCH):
+                self._backend.forget_lora_adapter(path)
+
     async def bring(self, key: str) -> int:
         """Read and check an adapter, and keep it where it fits; returns its bytes once loaded."""
         return await self._backend.prefetch_lora_adapter(self.path_of(key))

@@ -123,6 +123,13 @@ class AdapterLoader:
             self._warn()
         await self._device.tell()
 
+    def forget(self, key: str) -> None:
+        """Let an adapter that is not on the device go from host memory too."""
+        self._prefetched.discard(key)
+        self._device.sizes.pop(key, None)
+        self.host.forget(key)
+        self._warn()
+
     async def wait_if_held(self, key: str) -> None:
         """Return when some lease has ended, or `look_again` is called; at once if nobody holds."""
         if self.table[key].leases:

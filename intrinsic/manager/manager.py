@@ -171,10 +171,10 @@ class AdapterManager:
         self._active.pop(key, None)
 
     async def retire(self, name: str, *, unless: Callable[[], bool] = lambda: False) -> None:
-        """Take an adapter off the device when its requests have ended, however long they take.
+        """Take an adapter off the device and out of host memory when its requests have ended.
 
-        New ones may still come meanwhile, and others are loaded. One that is not there is no error.
-        Where `unless` is true before that, it stays.
+        That may take however long; new ones may still come meanwhile, and others are loaded. One
+        that is not there is no error. Where `unless` is true before that, it stays.
         """
         try:
             key = self._loaded_key(name)

@@ -1,4 +1,4 @@
-"""An adapter taken off the device however long its requests take, while others come and go."""
+"""An adapter taken out of memory however long its requests take, while others come and go."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from intrinsic.manager.loader import AdapterLoader
 async def retire(
     loader: AdapterLoader, fusion: Fusion, key: str, unless: Callable[[], bool]
 ) -> None:
-    """Return when the adapter has left the device, or when `unless` is true before that.
+    """Return when the adapter has left device and host, or when `unless` is true before that.
 
     What is merged into the weights is taken out first; what is being loaded is waited for.
     """
@@ -24,6 +24,8 @@ async def retire(
             continue
         await loader.unload_if_idle(key, patient=True)  # after what is being loaded
         if key not in loader.table:
+            if not unless():
+                loader.forget(key)
             return
         if key not in fusion.adapters:
             await loader.wait_if_held(key)

@@ -193,6 +193,28 @@ def test_files_that_change_while_they_are_read_are_not_kept(tmp_path: Path, read
     assert tier.read(folder).digest == read_checkpoint(folder).digest
 
 
+def test_what_is_forgotten_is_gone_also_while_it_is_read(folders: list[Path], reads: Reads) -> None:
+    tier = HostTier(10**9)
+    first = tier.read(folders[0])
+    tier.read(folders[1])
+    tier.forget(folders[0])
+    tier.forget(folders[0].parent / "none")
+    assert list(tier.statistics().bytes_by_path) == [str(folders[1])]
+    assert tier.statistics().bytes_used == bytes_of(tier.read(folders[1]))
+    reads.entered.clear()
+    reads.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(tier.read, folders[0])
+        assert reads.entered.wait(10)
+        tier.forget(folders[0])
+        reads.gate.set()
+        assert under_way.result(10).digest == first.digest
+    assert list(tier.statistics().bytes_by_path) == [str(folders[1])]
+    tier.read(folders[0])
+    assert str(folders[0]) in tier.statistics().bytes_by_path
+    assert tier.statistics().evictions == 0
+
+
 def test_a_file_that_many_threads_want_is_read_once(folders: list[Path], reads: Reads) -> None:
     tier = HostTier(10**9)
     reads.gate.clear()

@@ -70,6 +70,9 @@ class FakeBackend:
     async def prefetch_lora_adapter(self, adapter_path: str) -> int:
         raise CapabilityError("fake has no host memory")
 
+    def forget_lora_adapter(self, adapter_path: str) -> None:
+        raise CapabilityError("fake has no host memory")
+
     def limit_host_memory(self, max_bytes: int | None) -> None:
         raise CapabilityError("fake has no host memory")
 
@@ -162,6 +165,9 @@ class TieredBackend(FakeBackend):
         if self.max_host_bytes != 0:
             self.host[adapter_path] = self._size(name)
         return self._size(name)
+
+    def forget_lora_adapter(self, adapter_path: str) -> None:
+        self.host.pop(adapter_path, None)
 
     def limit_host_memory(self, max_bytes: int | None) -> None:
         self.max_host_bytes = max_bytes

@@ -235,3 +235,36 @@ async def test_files_that_changed_underneath_are_not_loaded(tmp_path: Path) -> N
         await manager.unload("a")
         with pytest.raises(CheckpointError, match=r"has no adapter_model\.safetensors"):
             await manager.load("a")
+
+
+@both_backends
+@pytest.mark.parametrize("how", ["deactivated", "deleted"])
+async def test_what_is_switched_off_leaves_host_memory_too(tmp_path: Path, how: str) -> None:
+    async with catalog_of(tmp_path, "a", "b", "c") as catalog:
+        backend = TieredBackend()
+        cycle = life(catalog, backend, max_loaded=1)
+        await cycle.manager.prefetch(["a", "b", "c"])  # one onto the device, two into host memory
+        assert sorted(Path(path).name for path in backend.host) == ["a", "b", "c"]
+        for name in "ab":
+            leave = cycle.deactivate if how == "deactivated" else cycle.delete
+            await leave(f"{name}@1")
+        assert backend.loaded == []
+        assert [Path(path).name for path in backend.host] == ["c"]
+        assert cycle.manager.get_near_adapters() == {"c@1"}
+
+
+@both_backends
+async def test_what_is_activated_again_meanwhile_stays_in_host_memory(tmp_path: Path) -> None:
+    bus, off = MemoryBus(), anyio.Event()
+    bus.on("adapter.deactivated", lambda notice: off.set())
+    async with catalog_of(tmp_path, "a", bus=bus) as catalog:
+        backend = TieredBackend()
+        cycle = life(catalog, backend)
+        await cycle.manager.prefetch(["a"])
+        async with anyio.create_task_group() as group, cycle.manager.lease("a"):
+            group.start_soon(cycle.deactivate, "a")
+            await off.wait()
+            await anyio.wait_all_tasks_blocked()
+            await cycle.activate("a@1", preload=False)
+        assert len(backend.host) == 1
+        assert cycle.manager.get_stats()["host_bytes_by_adapter"] == {"a@1": 100}
