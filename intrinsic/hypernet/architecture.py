@@ -20,7 +20,7 @@ from intrinsic.hypernet.targets import TargetShape
 Payload = tuple[torch.Tensor, ...]
 """What differs from query to query; every tensor has the n queries first."""
 
-Generated = list[tuple[torch.Tensor, torch.Tensor]]
+TargetFactors = list[tuple[torch.Tensor, torch.Tensor]]
 """Per target, in order: ΔA `(n, r, in)`, or `(1, r, in)` where all queries share it, and ΔB
 `(n, out, r)`."""
 
@@ -44,7 +44,7 @@ class Architecture(nn.Module, ABC):
         """What the queries need, from their embeddings `(n, d)`."""
 
     @abstractmethod
-    def expand(self, payload: Payload) -> Generated:
+    def expand(self, payload: Payload) -> TargetFactors:
         """The factors of every target in order, from a payload."""
 
     @property

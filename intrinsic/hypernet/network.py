@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 
 import intrinsic.hypernet.architectures  # noqa: F401 - they make themselves known
+from intrinsic.engine.fingerprint import fingerprint
 from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.hypernet.architecture import Payload, at_least_one, build_architecture
 from intrinsic.hypernet.targets import TargetShape
@@ -118,6 +121,12 @@ class HyperNetwork(nn.Module):
             "rank": self.rank,
             "alpha": self.alpha,
         }
+
+    def fingerprint(self) -> str:
+        """SHA-256 over settings, targets and every parameter's bytes, in hex."""
+        targets = [(t.name, t.in_features, t.out_features) for t in self.targets]
+        settings = json.dumps([self.describe(), targets], sort_keys=True)
+        return hashlib.sha256(f"{settings}{fingerprint(self)}".encode()).hexdigest()
 
     def checked(self, embedding: Embedding) -> torch.Tensor:
         """The embedding in the network's own dtype and place; raises as `forward` does."""

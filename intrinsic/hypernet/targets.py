@@ -23,12 +23,13 @@ _NUMBER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 class TargetShape:
     """A layer by its full name in the model, and the map that it is, from `in` to `out`.
 
-    Raises `ConfigError` for sizes below 1 and an empty name.
+    `transposed` says that it stores its weight as `(in, out)`, as Conv1D does. Raises `ConfigError` for sizes below 1 and an empty name.
     """
 
     name: str
     in_features: int
     out_features: int
+    transposed: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -65,5 +66,6 @@ def targets_of(model: nn.Module, modules: Sequence[str] = ()) -> tuple[TargetSha
         layer = model.get_submodule(name)
         if layer is not head and any(f".{name}".endswith(f".{end}") for end in ends):
             target = Target(name, layer)
-            found.append(TargetShape(name, target.in_features, target.out_features))
+            sizes = target.in_features, target.out_features
+            found.append(TargetShape(name, *sizes, transposed=target.transposed))
     return tuple(found)

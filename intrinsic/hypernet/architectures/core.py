@@ -13,8 +13,8 @@ from torch import nn
 
 from intrinsic.hypernet.architecture import (
     Architecture,
-    Generated,
     Payload,
+    TargetFactors,
     at_least_one,
     register_architecture,
 )
@@ -37,6 +37,7 @@ class Core(Architecture):
         hidden = at_least_one("hidden_dim", hidden_dim)
         self._groups = groups_of(targets)
         self._order = [place for group in self._groups for place in group.places]
+        self._kept: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
         self.A = nn.ParameterList(
             torch.randn(len(group), rank, group.in_features) / group.in_features**0.5
             for group in self._groups
@@ -63,7 +64,7 @@ class Core(Architecture):
         cores = self.cores(self.trunk(embedding))
         return (cores.view(-1, len(self.targets), self.rank, self.rank),)
 
-    def expand(self, payload: Payload) -> Generated:
+    def expand(self, payload: Payload) -> TargetFactors:
         """Multiply the cores into the learned B; A is a view of what was learned."""
         (cores,) = payload
         found, start = [], 0
@@ -76,14 +77,28 @@ class Core(Architecture):
 
     def norms(self, payload: Payload) -> torch.Tensor:
         """As in `Architecture`, from the learned factors' Gram matrices: `tr(Cᵀ BᵀB C AAᵀ)`."""
-        grams_a = torch.cat([A @ A.mT for A in self.A])  # (targets, r, r)
-        grams_b = torch.cat([B.mT @ B for B in self.B])
+        grams_a, grams_b = self._grams()
         C = self._full(payload[0])
         squares = ((C.mT @ grams_b @ C) * grams_a).sum((-1, -2))
         norms = squares.clamp_min(0).sqrt()
         ordered = torch.empty_like(norms)
         ordered[:, self._order] = norms
         return ordered
+
+    def _grams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`AAᵀ` and `BᵀB` of all targets, `(targets, r, r)`; kept while nothing is learned."""
+        learned = [*self.A, *self.B]
+        needs_grad = torch.is_grad_enabled() and any(factor.requires_grad for factor in learned)
+        if needs_grad or any(factor.is_inference() for factor in learned):
+            return self._fresh_grams()
+        state = tuple((factor.data_ptr(), factor._version) for factor in learned)
+        if self._kept is None or self._kept[0] != state:
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = (state, self._fresh_grams())
+        return self._kept[1]
+
+    def _fresh_grams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.cat([A @ A.mT for A in self.A]), torch.cat([B.mT @ B for B in self.B])
 
     @staticmethod
     def _product(B: torch.Tensor, cores: torch.Tensor) -> torch.Tensor:
