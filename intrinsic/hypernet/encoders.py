@@ -1,0 +1,128 @@
+"""Query texts to the vectors that a hypernetwork reads."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Protocol
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from intrinsic.errors import ConfigError
+from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
+from intrinsic.routing.model_loading import BUNDLED_MODEL
+
+Embeddings = NDArray[np.float32]
+
+HASHED = "hashed-words"
+BUNDLED = "bundled"
+_AT_ONCE = 256
+_WORD = re.compile(r"\w+")
+
+
+class TextEncoder(Protocol):
+    """What makes vectors of texts; it blocks, so call it in a worker thread from async code."""
+
+    @property
+    def name(self) -> str:
+        """What `encoder_named` makes it from again."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Embeddings:
+        """Return one vector per text, `(texts, dimension)`."""
+        ...
+
+
+class HashedWords:
+    """Each word is a fixed vector of random signs; a text is their sum, of length 1.
+
+    It knows no meaning: texts are near one another as far as they share words. The signs are the
+    bits of SHAKE-256 over seed and word. A text without words is the zero vector.
+    """
+
+    def __init__(self, dimension: int = 256, seed: int = 0) -> None:
+        if dimension < 8:
+            raise ConfigError(f"the encoder's dimension is {dimension}; it must be at least 8")
+        self.dimension = dimension
+        self.seed = seed
+
+    @property
+    def name(self) -> str:
+        """Kind, dimension and seed."""
+        return f"{HASHED}:{self.dimension}:{self.seed}"
+
+    def encode(self, texts: Sequence[str]) -> Embeddings:
+        """Return one vector per text, of length 1 or 0."""
+        found = np.zeros((len(texts), self.dimension), np.float32)
+        for row, text in zip(found, texts, strict=True):
+            for word in _WORD.findall(text.casefold()):
+                row += _signs(word, self.dimension, self.seed)
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        unit: Embeddings = found / np.maximum(lengths, np.float32(1e-12))
+        return unit
+
+
+class SentenceTexts:
+    """A sentence-transformers model by hub name or folder; without one the bundled MiniLM.
+
+    It runs in torch always: the router's int8 form gives other vectors, and a hypernetwork is
+    bound to those that it was trained on. Raises `EncoderError` as `SentenceEncoder` does.
+    """
+
+    def __init__(self, model: str | None = None) -> None:
+        given = None if model in (None, BUNDLED, BUNDLED_MODEL) else model
+        self._encoder = SentenceEncoder(
+            given, options=EncoderOptions(runtime="torch", cache_dir=None)
+        )
+
+    @property
+    def name(self) -> str:
+        """The model's name or path."""
+        return self._encoder.name
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector; a model that the user named is loaded for it."""
+        if self.name != BUNDLED_MODEL:
+            anyio.run(self._encoder.warm_up)
+        return self._encoder.dimension
+
+    def encode(self, texts: Sequence[str]) -> Embeddings:
+        """Return one unit vector per text."""
+        parts = [texts[at : at + _AT_ONCE] for at in range(0, len(texts), _AT_ONCE)]
+        if not parts:
+            return np.zeros((0, self.dimension), np.float32)
+        found = [anyio.run(partial(self._encoder.embed, part)) for part in parts]
+        return np.concatenate(found).astype(np.float32)
+
+
+def encoder_named(name: str) -> TextEncoder:
+    """Make an encoder: `hashed-words`, `hashed-words:DIMENSION:SEED`, `bundled`, or a model's name.
+
+    Raises `ConfigError` for a name that is none of these.
+    """
+    kind, *numbers = name.split(":")
+    if kind != HASHED:
+        if not name.strip():
+            raise ConfigError(f"the encoder's name is empty; write {HASHED}, {BUNDLED} or a model")
+        return SentenceTexts(name)
+    if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+        raise ConfigError(f"unknown encoder {name!r}; write {HASHED} or {HASHED}:DIMENSION:SEED")
+    return HashedWords(*map(int, numbers))
+
+
+@lru_cache(maxsize=65536)
+def _signs(word: str, dimension: int, seed: int) -> Embeddings:
+    data = hashlib.shake_256(f"{seed}\0{word}".encode("utf-8", "replace"))
+    bits = np.unpackbits(np.frombuffer(data.digest(-(-dimension // 8)), np.uint8))[:dimension]
+    signs: Embeddings = (2 * bits.astype(np.float32) - 1) / np.float32(dimension**0.5)
+    return signs

@@ -1,0 +1,132 @@
+"""Described tasks: what a hypernetwork is trained on, read from a folder of JSON lines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from intrinsic.errors import ConfigError
+from intrinsic.training.lora.rows import read_rows
+
+INDEX_NAME = "index.jsonl"
+_FORM = '{"task": "NAME", "instruction": "what it is about", "file": "NAME.jsonl"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task by its name, the ways to describe it, and its rows of prompt and response."""
+
+    name: str
+    descriptions: tuple[str, ...]
+    rows: tuple[tuple[str, str], ...]
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        for what, found in (("description", self.descriptions), ("row", self.rows)):
+            if not found:
+                raise ConfigError(f"the task {self.name!r} has no {what}; give it at least one")
+
+    def part(self, rows: Sequence[tuple[str, str]]) -> Task:
+        """The same task with these rows."""
+        return replace(self, rows=tuple(rows))
+
+    def held_out(self, count: int) -> tuple[Task, Task]:
+        """The task with its first rows, and with the last `count` of them (never all)."""
+        cut = max(1, len(self.rows) - count)
+        return self.part(self.rows[:cut]), self.part(self.rows[cut:] or self.rows[-1:])
+
+
+def read_tasks(folder: str | Path) -> tuple[Task, ...]:
+    """Read `index.jsonl`, a line for each task, and the files of rows that it names.
+
+    A line has `task`, `file`, and `instruction` or a list of `descriptions`; `split` may name the
+    part that a task belongs to. Rows are those of `intrinsic train`. An instruction that stands in
+    front of a prompt is taken off: it reaches the model through the weights alone. Raises
+    `ConfigError` with file and line.
+    """
+    folder = Path(folder)
+    index = folder / INDEX_NAME
+    try:
+        lines = index.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise ConfigError(
+            f"{index} cannot be read: {why}; write a line such as {_FORM} for each task"
+        ) from error
+    tasks: dict[str, Task] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{index} line {number}"
+        task = _task(folder, line, where)
+        if task.name in tasks:
+            raise ConfigError(f"{where}: the task {task.name!r} is there twice; rename one")
+        tasks[task.name] = task
+    if not tasks:
+        raise ConfigError(f"{index} names no task; write a line such as {_FORM} for each")
+    return tuple(tasks.values())
+
+
+def chosen(tasks: Sequence[Task], names: Iterable[str]) -> tuple[Task, ...]:
+    """The tasks of these names, in their order. Raises `ConfigError` for one that is not there."""
+    known = {task.name: task for task in tasks}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        listed = ", ".join(sorted(known)[:20]) + (", ..." if len(known) > 20 else "")
+        raise ConfigError(f"unknown task {unknown[0]!r}; known: {listed}")
+    return tuple(known[name] for name in names)
+
+
+def digest_of(tasks: Iterable[Task]) -> str:
+    """SHA-256 over names, descriptions and rows, in hex."""
+    found = hashlib.sha256()
+    for task in tasks:
+        text = json.dumps([task.name, task.descriptions, task.rows])
+        found.update(text.encode() + b"\n")
+    return found.hexdigest()
+
+
+def _task(folder: Path, line: str, where: str) -> Task:
+    try:
+        given: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where}: it is no JSON ({error.msg}); write {_FORM}") from None
+    if not isinstance(given, dict):
+        raise ConfigError(f"{where}: it holds {line.strip()!r:.60}; write {_FORM}")
+    name, file = (_text(given.get(key), key, where) for key in ("task", "file"))
+    descriptions = _descriptions(given, where)
+    split = given.get("split")
+    rows = [
+        (_without(descriptions, row.question), row.response)
+        for row in read_rows(folder / file).rows
+    ]
+    return Task(
+        name, descriptions, tuple(rows), "" if split is None else _text(split, "split", where)
+    )
+
+
+def _descriptions(given: dict[str, Any], where: str) -> tuple[str, ...]:
+    many = given.get("descriptions")
+    if many is None:
+        return (_text(given.get("instruction"), "instruction", where),)
+    if not isinstance(many, list) or not many:
+        raise ConfigError(f"{where}: descriptions is {many!r:.60}; write a list of texts")
+    return tuple(_text(one, "a description", where) for one in many)
+
+
+def _text(value: object, what: str, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{where}: {what} is {value!r:.60}; it must be a text; write {_FORM}")
+    return value
+
+
+def _without(descriptions: Sequence[str], prompt: str) -> str:
+    for description in descriptions:
+        rest = prompt.removeprefix(f"{description}\n")
+        if rest != prompt and rest.strip():
+            return rest
+    return prompt
