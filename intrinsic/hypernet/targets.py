@@ -23,7 +23,8 @@ _NUMBER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 class TargetShape:
     """A layer by its full name in the model, and the map that it is, from `in` to `out`.
 
-    `transposed` says that it stores its weight as `(in, out)`, as Conv1D does. Raises `ConfigError` for sizes below 1 and an empty name.
+    `transposed` says that it stores its weight as `(in, out)`, as Conv1D does. Raises
+    `ConfigError` for sizes below 1 and an empty name.
     """
 
     name: str
