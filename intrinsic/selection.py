@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from intrinsic.errors import MixtureError
 from intrinsic.events import MemoryVector
@@ -39,7 +39,8 @@ class RouteContext:
     """What a router may know besides the query: whose request it is, and the memories it came with.
 
     `memories` are in the order of the event; `exclude` names adapters that must not be chosen.
-    A `trial` (shadow mode) leaves no trace that later requests of the session see.
+    A `trial` (shadow mode) leaves no trace that later requests of the session see. `notes`, where
+    there is a list, become the receipt's `skipped`: pairs of what was left out, and why.
     """
 
     request_id: str | None = None
@@ -47,6 +48,12 @@ class RouteContext:
     memories: tuple[MemoryVector, ...] = ()
     exclude: frozenset[str] = frozenset()
     trial: bool = False
+    notes: list[tuple[str, str]] | None = field(default=None, compare=False, repr=False)
+
+    def note(self, what: str, why: str) -> None:
+        """Have the receipt say what was left out, and why; nothing where there is no receipt."""
+        if self.notes is not None:
+            self.notes.append((what, why))
 
 
 NO_CONTEXT = RouteContext()

@@ -12,7 +12,7 @@ from intrinsic.errors import ConfigError
 from intrinsic.mixture import BASE, Mixture
 
 if TYPE_CHECKING:
-    from intrinsic.lora import MergeMethod
+    from intrinsic.lora import LoraCheckpoint, MergeMethod
 
 
 class Capability(StrEnum):
@@ -25,6 +25,7 @@ class Capability(StrEnum):
     MERGE = "merge"
     FINGERPRINT = "fingerprint"
     PREFETCH = "prefetch"
+    OFFER = "offer"
 
 
 class ChatMessage(TypedDict):
@@ -189,6 +190,13 @@ class ModelBackend(Protocol):
         """Read and check an adapter into host memory; return the bytes it takes once loaded.
 
         One that does not fit the limit is checked and not kept.
+        """
+        ...
+
+    def offer_lora_adapter(self, adapter_path: str, checkpoint: LoraCheckpoint) -> None:
+        """Hold an adapter without files in host memory, to be loaded by a path that is no folder.
+
+        It stays until it is forgotten. Raises `CapacityError` where it does not fit the limit.
         """
         ...
 

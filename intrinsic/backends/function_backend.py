@@ -21,7 +21,7 @@ from intrinsic.errors import CapabilityError
 from intrinsic.mixture import BASE, Mixture
 
 if TYPE_CHECKING:
-    from intrinsic.lora import MergeMethod
+    from intrinsic.lora import LoraCheckpoint, MergeMethod
 
 
 class FunctionBackend:
@@ -79,6 +79,10 @@ class FunctionBackend:
     async def prefetch_lora_adapter(self, adapter_path: str) -> int:
         """Raises `CapabilityError`."""
         self._refuse("prefetch an adapter")
+
+    def offer_lora_adapter(self, adapter_path: str, checkpoint: LoraCheckpoint) -> None:
+        """Raises `CapabilityError`."""
+        self._refuse("hold an adapter")
 
     def forget_lora_adapter(self, adapter_path: str) -> None:
         """There is nothing to forget."""

@@ -37,7 +37,7 @@ from intrinsic.backends.scheduler import BatchScheduler
 from intrinsic.backends.scoring import score_answers
 from intrinsic.engine import LoraEngine
 from intrinsic.errors import ConfigError, MixtureError
-from intrinsic.lora import MergeMethod, exact
+from intrinsic.lora import LoraCheckpoint, MergeMethod, exact
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.worker import run_to_end
 
@@ -145,6 +145,10 @@ class TransformersBackend:
             return bytes_once_loaded(self._host.read(adapter_path, ahead=True), self.engine.model)
 
         return await run_to_end(read)
+
+    def offer_lora_adapter(self, adapter_path: str, checkpoint: LoraCheckpoint) -> None:
+        """Hold a checkpoint that was made in memory; see `HostTier.offer`."""
+        self._host.offer(adapter_path, checkpoint)
 
     def forget_lora_adapter(self, adapter_path: str) -> None:
         """Let an adapter go from host memory; see `HostTier.forget`."""

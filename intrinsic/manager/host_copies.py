@@ -42,6 +42,7 @@ class HostCopies:
         """Where the files of an adapter lie that is about to be read."""
         path = self._registry.get_adapter(key).path
         self._adapters[str(path.absolute())] = key
+        self._adapters[str(path)] = key  # of what has no folder, and was offered by that name
         return str(path)
 
     def forget(self, key: str) -> None:

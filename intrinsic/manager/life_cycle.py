@@ -6,10 +6,13 @@ import logging
 from dataclasses import dataclass
 from typing import Literal
 
+import anyio
+
 from intrinsic.backends import Capability
 from intrinsic.errors import IntrinsicError
 from intrinsic.manager.manager import AdapterManager
 from intrinsic.registry.catalog import AdapterCatalog
+from intrinsic.registry.following import follow
 from intrinsic.registry.store.records import VersionRecord
 
 logger = logging.getLogger("intrinsic.manager")
@@ -65,8 +68,7 @@ class LifeCycle:
         `AdapterNotFoundError`.
         """
         record = await self.catalog.deactivate(key)
-        key = record.key
-        await self.manager.retire(key, unless=lambda: self.catalog.live.is_active(key))
+        await self._let_go(record.key)
         return record
 
     async def delete(self, key: str) -> VersionRecord:
@@ -74,6 +76,39 @@ class LifeCycle:
         record = await self.catalog.delete(key)
         await self.manager.retire(record.key)
         return record
+
+    async def rename(self, name: str, new_name: str) -> tuple[VersionRecord, ...]:
+        """Give all versions of a name another one; what is in memory as the old one leaves it.
+
+        Raises as `AdapterCatalog.rename` does.
+        """
+        before = {key for key in self.manager.get_near_adapters() if key.startswith(f"{name}@")}
+        renamed = await self.catalog.rename(name, new_name)
+        for key in sorted(before):
+            await self.manager.retire(key)
+        return renamed
+
+    async def follow(self, *, every_s: float = 1.0) -> None:
+        """Take over what other processes change, as it happens; ends when cancelled.
+
+        What they switch off, delete or rename leaves memory when its requests have ended. See
+        `registry.following.follow`.
+        """
+        live = self.catalog.live
+        offered = {entry.key for entry in live.list_adapters()}
+
+        def look(_: int) -> None:
+            nonlocal offered
+            for key in offered & self.manager.get_near_adapters():
+                if not live.is_active(key):
+                    tasks.start_soon(self._let_go, key)
+            offered = {entry.key for entry in live.list_adapters()}
+
+        async with anyio.create_task_group() as tasks:
+            await follow(self.catalog, every_s=every_s, heard=look)
+
+    async def _let_go(self, key: str) -> None:
+        await self.manager.retire(key, unless=lambda: self.catalog.live.is_active(key))
 
     async def _bring(self, key: str) -> str:
         """Pre-load an adapter; say why that was not done."""

@@ -130,6 +130,20 @@ class AdapterLoader:
         self.host.forget(key)
         self._warn()
 
+    async def discard(self, key: str) -> bool:
+        """Take an adapter out of device and host memory if that is possible right now."""
+        with self._turn.taken_nowait() as taken:
+            if not taken:
+                return False
+            if key in self.table:
+                slot = self.table[key]
+                if slot.leases or slot.pinned:
+                    return False
+                await self._evict_closed([key], "discarded")
+            self.forget(key)
+        await self._device.tell()
+        return True
+
     async def wait_if_held(self, key: str) -> None:
         """Return when some lease has ended, or `look_again` is called; at once if nobody holds."""
         if self.table[key].leases:

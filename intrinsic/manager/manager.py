@@ -183,6 +183,15 @@ class AdapterManager:
         self._active.pop(key, None)
         await retire(self._loader, self._fusion, key, unless)
 
+    async def discard(self, name: str) -> bool:
+        """Take an adapter out of device and host memory now, and say whether that was done.
+
+        It waits for nobody: what is held by a request, merged, pinned or in the active mixture
+        stays, and anything stays while other adapters are being exchanged.
+        """
+        key = self._loaded_key(name)
+        return key not in self._active and await self._loader.discard(key)
+
     def pin(self, name: str, *, pinned: bool = True) -> None:
         """Protect a loaded adapter from eviction, or no longer. Raises `AdapterNotLoadedError`."""
         key = self._loaded_key(name)

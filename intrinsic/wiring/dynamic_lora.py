@@ -52,15 +52,17 @@ class DynamicLoraHandler:
             event.context.session_id,
             event.vectors,
             trial=self._bus.is_shadow(event),
+            notes=[],
         )
         try:
             selections = await self._router.route(event.text, candidates=cards, context=context)
         except Exception as error:
             logger.warning("routing failed, the base model answers: %s", error)
-            return [], [*skipped, Skipped("router", f"{type(error).__name__}: {error}")]
+            failed = Skipped("router", f"{type(error).__name__}: {error}")
+            return [], [*skipped, *_noted(context), failed]
         if not context.trial:
             self._runners_up.note(event.text, cards, context, selections)
-        return selections, skipped
+        return selections, [*skipped, *_noted(context)]
 
     def _named(self, event: MemoryEvent) -> tuple[list[Selection], list[Skipped]]:
         """Adapters that memories name by path; one that is not known yet is registered."""
@@ -77,6 +79,10 @@ class DynamicLoraHandler:
             reason = f"named by memory {vector.memory_id!r}"
             named.setdefault(key, Selection(key, 1.0, vector.injection_strength, reason))
         return list(named.values()), skipped
+
+
+def _noted(context: RouteContext) -> list[Skipped]:
+    return [Skipped(what, why) for what, why in context.notes or ()]
 
 
 def _registered(registry: AdapterRegistry, path: Path) -> str:

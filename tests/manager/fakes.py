@@ -19,7 +19,7 @@ from intrinsic.backends import (
 )
 from intrinsic.backends.backend import GREEDY
 from intrinsic.errors import AdapterInUseError, CapabilityError, CheckpointError
-from intrinsic.lora import MergeMethod
+from intrinsic.lora import LoraCheckpoint, MergeMethod
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.registry import AdapterRegistry
 from tests.tiny import write_files
@@ -41,7 +41,7 @@ class FakeBackend:
         self.break_even = 2.0
         self.running: list[Mixture] = []
         self.gate: anyio.Event | None = None
-        self.capabilities = frozenset(Capability) - {Capability.PREFETCH}
+        self.capabilities = frozenset(Capability) - {Capability.PREFETCH, Capability.OFFER}
 
     def get_capabilities(self) -> frozenset[Capability]:
         return self.capabilities
@@ -68,6 +68,9 @@ class FakeBackend:
         self.calls.append(("unload", adapter_name))
 
     async def prefetch_lora_adapter(self, adapter_path: str) -> int:
+        raise CapabilityError("fake has no host memory")
+
+    def offer_lora_adapter(self, adapter_path: str, checkpoint: LoraCheckpoint) -> None:
         raise CapabilityError("fake has no host memory")
 
     def forget_lora_adapter(self, adapter_path: str) -> None:
@@ -165,6 +168,9 @@ class TieredBackend(FakeBackend):
         if self.max_host_bytes != 0:
             self.host[adapter_path] = self._size(name)
         return self._size(name)
+
+    def offer_lora_adapter(self, adapter_path: str, checkpoint: LoraCheckpoint) -> None:
+        self.host[adapter_path] = checkpoint.bytes_used
 
     def forget_lora_adapter(self, adapter_path: str) -> None:
         self.host.pop(adapter_path, None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from intrinsic.backends import GenerationOptions, ModelBackend
 from intrinsic.backends.transformers_backend import TransformersBackend
@@ -268,3 +269,52 @@ async def test_what_is_activated_again_meanwhile_stays_in_host_memory(tmp_path: 
             await cycle.activate("a@1", preload=False)
         assert len(backend.host) == 1
         assert cycle.manager.get_stats()["host_bytes_by_adapter"] == {"a@1": 100}
+
+
+@both_backends
+async def test_a_renamed_adapter_leaves_memory_under_its_old_name(tmp_path: Path) -> None:
+    async with catalog_of(tmp_path, "a", "b") as catalog:
+        cycle = life(catalog, TieredBackend())
+        await cycle.activate("a@1")
+        await cycle.activate("b@1")
+        assert [one.key for one in await cycle.rename("a", "c")] == ["c@1"]
+        assert cycle.manager.get_near_adapters() == {"b@1"}
+        assert catalog.live.loaded_adapters == ("b@1",)
+        await cycle.activate("c@1")
+        assert cycle.manager.get_near_adapters() == {"b@1", "c@1"}
+
+
+@both_backends
+async def test_a_list_says_what_is_on_the_device(tmp_path: Path) -> None:
+    async with catalog_of(tmp_path, "a", "b") as catalog:
+        cycle = life(catalog, TieredBackend())
+        assert (await catalog.list()).loaded == frozenset()
+        await cycle.activate("b@1")
+        assert (await catalog.list()).loaded == {"b@1"}
+
+
+@both_backends
+async def test_what_another_process_switches_off_leaves_memory(tmp_path: Path) -> None:
+    async with (
+        catalog_of(tmp_path, "a", "b") as catalog,
+        AdapterCatalog(tmp_path / "adapters.db") as other,
+    ):
+        cycle = life(catalog, TieredBackend())
+        await cycle.activate("a@1")
+        await cycle.activate("b@1")
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+
+                async def follow() -> None:
+                    await cycle.follow(every_s=0.01)
+
+                async with cycle.manager.lease({"a@1": 1.0}):
+                    tasks.start_soon(follow)
+                    await other.deactivate("a@1")
+                    while catalog.live.is_active("a@1"):
+                        await checkpoint()
+                    assert "a@1" in cycle.manager.get_near_adapters()  # its request runs
+                while "a@1" in cycle.manager.get_near_adapters():
+                    await checkpoint()
+                tasks.cancel_scope.cancel()
+        assert cycle.manager.get_near_adapters() == {"b@1"}

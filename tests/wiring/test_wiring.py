@@ -372,3 +372,30 @@ def test_built_in_plugins_are_listed_with_their_hooks() -> None:
         "register_backends",
         "register_embedders",
     } <= hooks
+
+
+@both_backends
+@pytest.mark.parametrize("query", ["a", "fail"])
+async def test_the_receipt_says_what_a_plugin_left_out(tmp_path: Path, query: str) -> None:
+    class Plugin:
+        @hookimpl
+        def adjust_selections(self, context: RouteContext) -> None:
+            context.note("mine", "it did not fit")
+
+        @hookimpl(tryfirst=True)
+        def select_adapters(self, query: str, context: RouteContext) -> None:
+            context.note("first", query)
+
+    async with MemoryBus() as bus:
+        wire(tmp_path, bus, Plugin())
+        receipt = await receipt_of(bus, MemoryEvent.from_text(query))
+        noted = [(one.what, one.why) for one in receipt.skipped]
+        assert noted[0] == ("first", query)
+        if query == "a":
+            assert noted[1:] == [("mine", "it did not fit")]
+        else:
+            assert [what for what, _ in noted[1:]] == ["router"]
+        again = await receipt_of(bus, MemoryEvent.from_text("a"))
+        assert len(again.skipped) == 2
+    NO_CONTEXT.note("nobody", "hears of it")
+    assert NO_CONTEXT.notes is None
