@@ -9,6 +9,7 @@ from typing import Any
 
 from intrinsic.errors import ConfigError
 
+_MAX_NAME = 200
 _MAX_VERSION = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -29,7 +30,7 @@ class AdapterCard(_Hashed):
     one that has any of `never` does not; words are compared by their stems. Of adapters of one
     `group` at most one is chosen. `threshold` in [0, 1] stands in place of the router's own.
     Raises `ConfigError` for a field of another type or out of range, and for a name or a version
-    that is empty, not printable or holds the `@` that separates them.
+    that is empty, too long, not printable or holds the `@` that separates them.
     """
 
     name: str
@@ -45,10 +46,10 @@ class AdapterCard(_Hashed):
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if not _is_label(self.name):
+        if not _is_label(self.name) or len(self.name) > _MAX_NAME:
             raise ConfigError(
                 f"adapter name {self.name!r:.80} is not valid; "
-                "use a name of printable characters without '@'"
+                f"use a name of at most {_MAX_NAME} printable characters without '@'"
             )
         for field_name in ("version", "domain", "description", "group"):
             value = getattr(self, field_name)

@@ -21,7 +21,7 @@ from intrinsic.registry.inspection import digest_of
 from intrinsic.registry.live_view import LiveView
 from intrinsic.registry.registering import Newcomer, examine
 from intrinsic.registry.registry import AdapterRegistry
-from intrinsic.registry.store.changes import Change
+from intrinsic.registry.store.changes import Change, Mark
 from intrinsic.registry.store.copies import Copies
 from intrinsic.registry.store.database import Database
 from intrinsic.registry.store.entering import enter, enter_many
@@ -39,9 +39,10 @@ class AdapterCatalog:
 
     `where` is a SQLite file or a URL of PostgreSQL. `live` is what routing and the manager ask; it
     holds what is not deleted, and follows every change made here at once and changes of other
-    processes on `refresh`. Each change is told to the observers of `bus` (`adapter.registered` and
-    so on). Files that are copied lie in `files`, by default beside the SQLite file. All methods
-    raise `RegistryError` where the database fails.
+    processes on `catch_up` or `refresh` (see `follow` in `registry.following`). Each change is
+    told to the observers of `bus` (`adapter.registered` and so on). Files that are copied lie in
+    `files`, by default beside the SQLite file. All methods raise `RegistryError` where the
+    database fails.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class AdapterCatalog:
         self._copies = None if root is None else Copies(self.database, root)
         self._changing = anyio.Lock()
         self._behind = False
+        self._mark = Mark()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -70,6 +72,7 @@ class AdapterCatalog:
             await stack.enter_async_context(self.database)
             await stack.enter_async_context(self.usage)
             await self._sweep()
+            self._mark = await self.versions.mark()  # before, so that nothing falls in between
             await self._follow()
             self._stack = stack.pop_all()
         return self
@@ -133,8 +136,9 @@ class AdapterCatalog:
         return await self.versions.get(key)
 
     async def list(self, query: ListQuery | None = None) -> Page:
-        """Return a page of the versions."""
-        return await list_versions(self.database, query)
+        """Return a page of the versions, with which of them are on the device."""
+        page = await list_versions(self.database, query)
+        return replace(page, loaded=frozenset(self.live.loaded_adapters))
 
     async def history(self, key: str) -> tuple[Change, ...]:
         """Return what happened to `name@version`, or to all versions of a name, oldest first."""
@@ -181,6 +185,21 @@ class AdapterCatalog:
         """Follow what other processes have changed; return how many versions that were."""
         async with self._change():
             return await self._follow()
+
+    async def catch_up(self) -> int:
+        """As `refresh`, but look only at what changed since; next to nothing where that is nothing.
+
+        What somebody wrote into the database by hand, past the history, it does not see.
+        """
+        mark = await self.versions.mark()
+        if mark == self._mark:
+            return 0
+        touched = await self.versions.changed_since(self._mark)
+        names = None if touched is None else {*touched.values(), *self._view.names_of(touched)}
+        async with self._change():
+            count = await self._follow(names)
+        self._mark = mark
+        return count
 
     def id_of(self, key: str) -> str | None:
         """The id of a live version `name@version`, None where there is none."""

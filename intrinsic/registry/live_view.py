@@ -22,6 +22,10 @@ class LiveView:
         self._bus = bus
         self._known: dict[str, LiveVersion] = {}  # by id
 
+    def names_of(self, ids: Iterable[str]) -> set[str]:
+        """What the known ones of these versions are called here."""
+        return {self._known[one].card.name for one in ids if one in self._known}
+
     def missing(
         self, there: Mapping[str, LiveVersion], names: Collection[str] | None = None
     ) -> list[str]:

@@ -8,13 +8,15 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 
-from intrinsic.errors import AdapterNotFoundError
+from intrinsic.errors import AdapterNotFoundError, ConfigError, RegistryError
 from intrinsic.registry.catalog import AdapterCatalog
+from intrinsic.registry.following import follow
 from intrinsic.registry.store.schema import HISTORY, VERSIONS
 from tests.bus.backends import both_backends
 from tests.registry.cataloguing import Ear, demand_agreement
@@ -162,6 +164,7 @@ async def test_a_row_that_was_removed_by_hand_is_gone_too(where: str) -> None:
 CHILD = """
 import anyio, json, sys
 from intrinsic.registry.catalog import AdapterCatalog
+from intrinsic.registry.following import follow
 from tests.registry.store.making import record
 
 async def main(where):
@@ -192,6 +195,7 @@ KILLED = """
 import anyio, os, signal, sys
 from sqlalchemy import event
 from intrinsic.registry.catalog import AdapterCatalog
+from intrinsic.registry.following import follow
 from tests.registry.store.making import record
 
 def die(_):
@@ -219,3 +223,108 @@ async def test_who_is_killed_before_the_commit_leaves_nothing(where: str, method
         assert await other.refresh() == 0
         assert ear.take() == []
         assert (await other.keep(record("new@1"))).active
+
+
+@both_backends
+async def test_catching_up_sees_what_a_refresh_sees(where: str) -> None:
+    async with two(where) as (one, other, ear):
+        assert await other.catch_up() == 0
+        await one.activate("a@1")
+        await one.rename("b", "c")
+        await one.register_all([record("d@1")])
+        assert await other.catch_up() == 4
+        assert sorted(ear.take()) == [
+            ("activated", "a@1"), ("activated", "d@1"), ("deactivated", "a@2"),
+            ("registered", "d@1"), ("renamed", "c@1"),
+        ]  # fmt: skip
+        await one.delete("c@1")
+        assert await other.catch_up() == 1
+        assert ear.take() == [("deleted", "c@1")]
+        assert await other.catch_up() == 0
+        await demand_agreement(other)
+
+
+@both_backends
+async def test_looking_where_nothing_changed_reads_no_version(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(where) as (one, other, _):
+        await other.catch_up()
+
+        def refuse(*_: object) -> None:
+            raise AssertionError("it read versions")
+
+        monkeypatch.setattr(other.versions, "all_live", refuse)
+        assert await other.catch_up() == 0
+        await one.activate("a@1")
+        with pytest.raises(AssertionError, match="it read versions"):
+            await other.catch_up()
+        monkeypatch.undo()
+        assert await other.catch_up() == 2  # what failed is looked at again
+
+
+@both_backends
+async def test_a_history_that_was_cut_by_hand_is_followed_all_the_same(where: str) -> None:
+    async with two(where) as (one, other, _):
+        await other.catch_up()
+        await one.activate("a@1")
+
+        def cut(connection: Connection) -> None:
+            connection.execute(delete(HISTORY))
+
+        await one.database.write(cut)
+        assert await other.catch_up() == 2
+        await demand_agreement(other)
+
+
+@both_backends
+async def test_changes_are_followed_until_that_is_cancelled(where: str) -> None:
+    async with two(where) as (one, other, ear):
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+
+                def heard(count: int) -> None:
+                    if count:
+                        tasks.cancel_scope.cancel()
+
+                async def run() -> None:
+                    await follow(other, every_s=0.01, heard=heard)
+
+                tasks.start_soon(run)
+                await one.deactivate("b@1")
+        assert ear.take() == [("deactivated", "b@1")]
+
+
+@both_backends
+async def test_a_registry_that_fails_is_told_once_and_looked_at_again(
+    where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two(where) as (_, other, _ear):
+        looks = 0
+        seen = anyio.Event()
+
+        async def catch_up() -> int:
+            nonlocal looks
+            looks += 1
+            if looks <= 3:
+                raise RegistryError("the database is away")
+            seen.set()
+            return 0
+
+        monkeypatch.setattr(other, "catch_up", catch_up)
+        async with anyio.create_task_group() as tasks:
+
+            async def run() -> None:
+                await follow(other, every_s=0.001)
+
+            tasks.start_soon(run)
+            await seen.wait()
+            tasks.cancel_scope.cancel()
+        assert caplog.text.count("the database is away") == 1
+
+
+@pytest.mark.parametrize("every_s", [0, -1, float("nan"), True, "1"])
+async def test_a_time_between_looks_that_is_none_is_refused(every_s: Any) -> None:
+    catalog = AdapterCatalog("never-opened.db")
+    with pytest.raises(ConfigError, match="positive number of seconds"):
+        await follow(catalog, every_s=every_s)

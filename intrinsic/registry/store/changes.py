@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from intrinsic.registry.store.records import now
 from intrinsic.registry.store.schema import HISTORY, VERSIONS
@@ -24,6 +24,37 @@ class Change:
     at: datetime
     event: str
     detail: Mapping[str, Any]
+
+
+_LATE = 1000
+"""On PostgreSQL a change may be seen later than one with a higher number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far the history has been read: how many changes there were, and the last one's number."""
+
+    count: int = 0
+    last: int = 0
+
+
+def marked(connection: Connection) -> Mark:
+    """How far the history goes now."""
+    row = connection.execute(select(func.count(), func.max(HISTORY.c.id))).one()
+    return Mark(row[0], row[1] or 0)
+
+
+def changed_since(connection: Connection, mark: Mark) -> dict[str, str] | None:
+    """The names of the versions that have changed since, by id; None where it cannot be told."""
+    if marked(connection).count < mark.count:  # somebody cut the history by hand
+        return None
+    rows = connection.execute(
+        select(VERSIONS.c.id, VERSIONS.c.name)
+        .join(HISTORY, VERSIONS.c.id == HISTORY.c.version_id)
+        .where(HISTORY.c.id > mark.last - _LATE)
+        .distinct()
+    )
+    return {row.id: row.name for row in rows}
 
 
 def note(connection: Connection, version_id: str, event: Event, **detail: object) -> None:

@@ -60,10 +60,15 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The versions of a page, and how many there are on all pages."""
+    """The versions of a page, and how many there are on all pages.
+
+    `loaded` are the versions (`name@version`), of this page or not, that are on the device of the
+    program that asks; none in one that runs no model.
+    """
 
     records: tuple[VersionRecord, ...]
     total: int
+    loaded: frozenset[str] = frozenset()
 
 
 async def list_versions(database: Database, query: ListQuery | None = None) -> Page:

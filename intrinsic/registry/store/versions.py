@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Text, cast, select, update
 from intrinsic.card import CARD_FIELDS, AdapterCard
 from intrinsic.errors import AdapterExistsError, ConfigError
 from intrinsic.registry.store.adding import add_version, refusal_of
-from intrinsic.registry.store.changes import Change, changes_of, note
+from intrinsic.registry.store.changes import Change, Mark, changed_since, changes_of, marked, note
 from intrinsic.registry.store.database import Database
 from intrinsic.registry.store.lookup import find, find_id, ids_of, in_parts, records_of
 from intrinsic.registry.store.records import (
@@ -75,6 +75,14 @@ class Versions:
         With `names` those of these names alone.
         """
         return await self._db.read(lambda connection: _all_live(connection, names))
+
+    async def mark(self) -> Mark:
+        """How far the history goes now."""
+        return await self._db.read(marked)
+
+    async def changed_since(self, mark: Mark) -> dict[str, str] | None:
+        """The names of the versions that have changed since, by id; None where it is not known."""
+        return await self._db.read(lambda connection: changed_since(connection, mark))
 
     async def set_active(
         self, version_id: str, active: bool, *, only: bool = True
