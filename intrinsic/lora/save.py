@@ -37,7 +37,7 @@ def save_adapter(
     what was at `folder` is still there, and nothing of the new. Raises what `check_target` raises.
     """
     target = check_target(folder, replace=replace)
-    with _writing(target):
+    with writing(target):
         return _save(merged, target, card or AdapterCard(target.name))
 
 
@@ -78,7 +78,7 @@ def check_target(folder: str | Path, *, replace: bool = False) -> Path:
         target = Path(os.path.abspath(Path(folder).expanduser()))
     except RuntimeError as error:
         raise ConfigError(f"{folder} cannot be found: {error}; name another folder") from None
-    with _writing(target):
+    with writing(target):
         _check_room(target, replace)
     return target
 
@@ -102,7 +102,7 @@ def _check_room(target: Path, replace: bool) -> None:
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
+def writing(target: Path) -> Iterator[None]:
     """Say of what the system refuses that it was this folder's writing."""
     try:
         yield
