@@ -1,0 +1,119 @@
+"""What a hypernetwork is bound to: one base model, and one encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from intrinsic.engine.fingerprint import fingerprint
+from intrinsic.registry.signature import ModelSignature
+
+if TYPE_CHECKING:
+    from intrinsic.hypernet.encoders import TextEncoder
+
+PROBE = "Sort the words of the sentence by length, then answer the question in French."
+"""The sentence that tells encoders apart."""
+
+_DIGITS = 4
+_SAME = 0.999
+"""Cosine from which two embeddings of the probe are one encoder's, whatever it runs on."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseMark:
+    """A base model: a name for people, its kind and sizes, its dtype, and SHA-256 of its weights.
+
+    The weights decide; the rest says in what another model differs.
+    """
+
+    name: str
+    signature: ModelSignature
+    dtype: str
+    weights: str
+
+    @classmethod
+    def of(cls, model: nn.Module, name: str) -> BaseMark:
+        """Mark a live model; every weight is read once."""
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        return cls(name, ModelSignature.of_model(model), dtype, fingerprint(model))
+
+    def differences(self, other: BaseMark) -> list[str]:
+        """In what another model differs, in words; nothing where its weights are the same."""
+        if self.weights == other.weights:
+            return []
+        found = self.signature.differences(other.signature)
+        if self.dtype != other.dtype:
+            found.append(f"dtype {self.dtype} against {other.dtype}")
+        return found or [f"other weights ({self.weights[:12]} against {other.weights[:12]})"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; `from_json` takes them back."""
+        return {
+            "name": self.name,
+            "signature": self.signature.as_json(),
+            "dtype": self.dtype,
+            "weights": self.weights,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> BaseMark:
+        """Build it from what `as_json` returned; KeyError, TypeError or ValueError for others."""
+        name, dtype, weights = (_text(values[key]) for key in ("name", "dtype", "weights"))
+        return cls(name, ModelSignature.from_json(values["signature"]), dtype, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderMark:
+    """An encoder: a name for people, its dimension, and what it makes of `PROBE`, rounded.
+
+    The probe decides, within the noise of another machine; the rest says what differs.
+    """
+
+    name: str
+    dimension: int
+    probe: tuple[float, ...]
+
+    @classmethod
+    def of(cls, encoder: TextEncoder) -> EncoderMark:
+        """Mark an encoder; it blocks while the probe is encoded."""
+        return cls.of_vector(encoder.name, [float(x) for x in encoder.encode([PROBE])[0]])
+
+    @classmethod
+    def of_vector(cls, name: str, vector: Sequence[float]) -> EncoderMark:
+        """Mark an encoder by its embedding of `PROBE`."""
+        probe = tuple(round(float(value), _DIGITS) for value in vector)
+        return cls(name, len(probe), probe)
+
+    def differences(self, other: EncoderMark) -> list[str]:
+        """In what another encoder differs, in words; nothing where it gives the same vectors."""
+        if self.dimension != other.dimension:
+            return [f"dimension {self.dimension} against {other.dimension}"]
+        cosine = _cosine(self.probe, other.probe)
+        if cosine >= _SAME:
+            return []
+        return [f"other vectors for the same sentence (cosine {cosine:.3f})"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; `from_json` takes them back."""
+        return {"name": self.name, "probe": list(self.probe)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EncoderMark:
+        """Build it from what `as_json` returned; KeyError, TypeError or ValueError for others."""
+        return cls.of_vector(_text(values["name"]), values["probe"])
+
+
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    lengths = math.hypot(*one) * math.hypot(*other)
+    product = math.fsum(a * b for a, b in zip(one, other, strict=True))
+    return product / lengths if lengths else float(one == other)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
