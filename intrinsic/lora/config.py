@@ -255,4 +255,9 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: float) -> flo
 def _names(names: str | tuple[str, ...], module: str) -> bool:
     if isinstance(names, str):
         return bool(names) and re.fullmatch(names, module) is not None
-    return any(module == name or module.endswith(f".{name}") for name in names)
+    return f".{module}".endswith(_ends(names))
+
+
+@lru_cache(maxsize=256)
+def _ends(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f".{name}" for name in names)
