@@ -35,9 +35,12 @@ class Task:
         return replace(self, rows=tuple(rows))
 
     def held_out(self, count: int) -> tuple[Task, Task]:
-        """The task with its first rows, and with the last `count` of them (never all)."""
+        """The task with its first rows, and with its last `count`, but never all.
+
+        Raises `ConfigError` for a task of one row.
+        """
         cut = max(1, len(self.rows) - count)
-        return self.part(self.rows[:cut]), self.part(self.rows[cut:] or self.rows[-1:])
+        return self.part(self.rows[:cut]), self.part(self.rows[cut:])
 
 
 def read_tasks(folder: str | Path) -> tuple[Task, ...]:
