@@ -117,7 +117,11 @@ def _trained(split: Split, steps: int) -> LlamaForCausalLM:
             optimizer.zero_grad(set_to_none=True)
         if step % 250 < 2:
             spent = time.perf_counter() - started
-            print(f"  base {split.number}: {step} {loss:.3f} {spent:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"  base {split.number}: {step} {loss:.3f} {spent:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     return model.eval()
 
 

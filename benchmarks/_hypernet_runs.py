@@ -6,7 +6,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,9 +148,7 @@ def few_shot(setting: Setting, network: HyperNetwork) -> dict[str, Any]:
     }
 
 
-def _few(
-    setting: Setting, network: HyperNetwork, tasks: Sequence[Composed]
-) -> dict[str, float]:
+def _few(setting: Setting, network: HyperNetwork, tasks: Sequence[Composed]) -> dict[str, float]:
     said = [task.descriptions(1, SCORED, new=True)[0] for task in tasks]
     with torch.no_grad():
         given = network(setting.encoder.encode(said))

@@ -76,7 +76,9 @@ class Setting:
     def learned(self) -> tuple[Task, ...]:
         """The tasks that hypernetworks learn, in wordings for training."""
         tasks = (*self.split.trained, *self.split.new_skill_trained)
-        return tuple(self.described(t, self.sizes.rows, LEARNED, self.sizes.wordings) for t in tasks)
+        return tuple(
+            self.described(t, self.sizes.rows, LEARNED, self.sizes.wordings) for t in tasks
+        )
 
     @cached_property
     def parts(self) -> Mapping[str, list[EncodedTask]]:

@@ -14,8 +14,8 @@ from torch import nn
 
 from intrinsic.hypernet.architecture import (
     Architecture,
-    Generated,
     Payload,
+    TargetFactors,
     register_architecture,
 )
 from intrinsic.hypernet.encoders import Embeddings
@@ -43,7 +43,7 @@ class Table(Architecture):
         """All A, then all B, of the entries that are asked for."""
         return tuple(torch.tensordot(embedding, factor, 1) for factor in (*self.A, *self.B))
 
-    def expand(self, payload: Payload) -> Generated:
+    def expand(self, payload: Payload) -> TargetFactors:
         """The same, as pairs."""
         half = len(self.targets)
         return list(zip(payload[:half], payload[half:], strict=True))
@@ -81,7 +81,9 @@ class Same:
         return np.ones((len(texts), 1), np.float32)
 
 
-def table_of(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], like: HyperNetwork) -> HyperNetwork:
+def table_of(
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], like: HyperNetwork
+) -> HyperNetwork:
     """A table that starts with generated factors: per target A `(n, r, in)` and B `(n, out, r)`."""
     entries = len(pairs[0][1])
     table = HyperNetwork(like.targets, entries, like.rank, like.alpha, architecture="table")

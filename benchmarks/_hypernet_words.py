@@ -61,13 +61,23 @@ ORDERS = (
     Operation(
         "halves",
         _places(3, 4, 5, 0, 1, 2),
-        ("swap the halves", "second half before the first half", "exchange both halves", "halves trade"),
+        (
+            "swap the halves",
+            "second half before the first half",
+            "exchange both halves",
+            "halves trade",
+        ),
         ("trade both halves", "exchange the first and second half"),
     ),
     Operation(
         "neighbours",
         _places(1, 0, 3, 2, 5, 4),
-        ("swap neighbours", "exchange each pair", "neighbours trade two by two", "flip adjacent pairs"),
+        (
+            "swap neighbours",
+            "exchange each pair",
+            "neighbours trade two by two",
+            "flip adjacent pairs",
+        ),
         ("flip adjacent neighbours", "swap each pair of neighbours"),
     ),
     Operation(
