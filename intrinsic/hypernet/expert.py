@@ -1,0 +1,222 @@
+"""The instant expert: from a query to a generated adapter that the manager can lease.
+
+query ─encoder─▶ embedding ─gate─▶ generate ─bound─▶ offered, registered ─example─▶ Selection
+                    └────────────── refused, in words ──────────────────────┘
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from contextvars import Context
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+
+from intrinsic.backends import Capability
+from intrinsic.card import AdapterCard
+from intrinsic.errors import CapabilityError, ConfigError
+from intrinsic.hypernet.base_norms import base_norms
+from intrinsic.hypernet.cache import GeneratedCache
+from intrinsic.hypernet.check import Example, ExampleCheck
+from intrinsic.hypernet.encoders import Embeddings, TextEncoder
+from intrinsic.hypernet.expert_options import ExpertOptions
+from intrinsic.hypernet.gate import Gate, Verdict
+from intrinsic.hypernet.generated import Generated, as_checkpoint
+from intrinsic.hypernet.generator import WeightGenerator
+from intrinsic.hypernet.network import HyperNetwork
+from intrinsic.lora import LoraCheckpoint
+from intrinsic.manager import AdapterManager
+from intrinsic.mixture import BASE, Mixture
+from intrinsic.registry.entry import AdapterEntry
+from intrinsic.selection import Selection
+from intrinsic.worker import run_to_end
+
+NAME = "hypernet"
+"""The name of every generated adapter; its version says which one it is."""
+
+_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a query gets no generated adapter; `score` is its similarity to what was trained on."""
+
+    why: str
+    score: float
+
+
+class InstantExpert:
+    """Generates adapters for a manager, and lets those go that were not used for longest.
+
+    A generated adapter is known to the manager's registry as `hypernet@VERSION`, of a version that
+    is made of its content; routing is never offered it. Whoever holds it keeps it. Equal queries
+    are generated once. `encoder` and `gate` are those that the network was trained with. Raises
+    `CapabilityError` for a backend that cannot take adapters made in memory, `ConfigError` where a
+    stored adapter has their name, and `HypernetError` where the network is for another model.
+    """
+
+    def __init__(
+        self,
+        network: HyperNetwork,
+        encoder: TextEncoder,
+        gate: Gate,
+        manager: AdapterManager,
+        *,
+        options: ExpertOptions | None = None,
+    ) -> None:
+        self.options = options or ExpertOptions()
+        self.manager = manager
+        self.encoder = encoder
+        self.gate = gate
+        _check(manager, self.options)
+        model = manager.backend.model  # type: ignore[attr-defined]
+        self.generator = WeightGenerator(network, base_norms(model, network.targets))
+        self.cache = GeneratedCache(self.options.max_cache_bytes)
+        self._kept: OrderedDict[str, LoraCheckpoint] = OrderedDict()  # least recently used first
+        self._generating = threading.Lock()
+        self._placing = anyio.Lock()
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The generated adapters that can be leased, `hypernet@VERSION`, last used last."""
+        return tuple(self._kept)
+
+    async def warm_up(self) -> None:
+        """Load the encoder, so that the first query does not wait for that."""
+        await run_to_end(self._embed, "")
+
+    async def judge(self, query: str) -> Verdict:
+        """Whether the gate lets a query in; nothing is generated, nothing changes."""
+        return await run_to_end(lambda: self.gate.admits(self._embed(query)))
+
+    async def offer(self, query: str, example: Example | None = None) -> str | Refusal:
+        """The adapter (`hypernet@VERSION`) for a query, as `select` finds it."""
+        found = await self.select(query, example)
+        return found if isinstance(found, Refusal) else found.adapter
+
+    async def select(self, query: str, example: Example | None = None) -> Selection | Refusal:
+        """Generate the adapter for a query, ready to be leased, or say why there is none.
+
+        Its confidence is the similarity that the gate saw. With an `example`, its weights must
+        lower the loss on it. Raises `EncoderError` and `HypernetError`, and `CapacityError` where
+        host memory has no room.
+        """
+        found = await run_to_end(self._generate, query)
+        if isinstance(found, Refusal):
+            return found
+        generated, verdict = found
+        key = await self._place(generated)
+        if example is not None:
+            check = await self._try(key, example)
+            if not check.passed:
+                async with self._placing:
+                    await self._drop(key)
+                return Refusal(check.reason, verdict.score)
+        confidence = min(max(verdict.score, 0.0), 1.0)
+        return Selection(key, confidence, self.options.weight, f"generated: {verdict.reason}")
+
+    async def close(self) -> None:
+        """Let every generated adapter go, once the requests that hold it have ended."""
+        for key in self.adapters:
+            await self.manager.retire(key)
+            self._forget(key)
+        self.cache.clear()
+
+    def _embed(self, query: str) -> Embeddings:
+        # In a context of its own: an encoder may run an event loop, which this thread has not.
+        embedding: Embeddings = Context().run(self.encoder.encode, [query])[0]
+        return embedding
+
+    def _generate(self, query: str) -> tuple[Generated, Verdict] | Refusal:
+        embedding = self._embed(query)
+        verdict = self.gate.admits(embedding)
+        if not verdict.admitted:
+            return Refusal(verdict.reason, verdict.score)
+        with self._generating:  # who comes second finds it in the cache
+            generated = self.cache.generate(self.generator, embedding)
+        norm, bound = generated.relative_norm, self.options.max_relative_norm
+        verdict = self.gate.admits(embedding, norm)
+        if not verdict.admitted:
+            return Refusal(verdict.reason, verdict.score)
+        if bound is not None and not norm <= bound:
+            why = f"the generated change is {norm:.3g} of the weights' size, above {bound:.3g}"
+            return Refusal(why, verdict.score)
+        return generated, verdict
+
+    async def _place(self, generated: Generated) -> str:
+        """Have an adapter in host memory and in the registry; others go where it is too many."""
+        key = f"{NAME}@{generated.key[:_DIGITS]}"
+        async with self._placing:
+            checkpoint = self._kept.get(key)
+            if checkpoint is None:
+                checkpoint = as_checkpoint(generated, base_model=self.manager.backend.name)
+                # What queries share lies in memory once, however many there are.
+                checkpoint = replace(checkpoint, bytes_used=generated.bytes_used)
+            self.manager.backend.offer_lora_adapter(str(checkpoint.path), checkpoint)
+            self._kept[key] = checkpoint
+            self._kept.move_to_end(key)
+            if not self.manager.registry.knows(key):
+                self._register(key, checkpoint.path)
+            await self._make_room(key)
+        return key
+
+    def _register(self, key: str, path: Path) -> None:
+        card = AdapterCard(NAME, key.partition("@")[2], description="generated for one query")
+        entry = AdapterEntry(card, path, self.manager.backend.name)
+        self.manager.registry.put(entry, active=False)
+
+    async def _make_room(self, newest: str) -> None:
+        for key in self.adapters:
+            if len(self._kept) <= self.options.max_cached:
+                return
+            if key != newest:
+                await self._drop(key)
+
+    async def _drop(self, key: str) -> None:
+        """Let an adapter go, unless a request holds it."""
+        if key in self._kept and await self.manager.discard(key):
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        checkpoint = self._kept.pop(key, None)
+        if checkpoint is not None:
+            self.manager.backend.forget_lora_adapter(str(checkpoint.path))
+        if self.manager.registry.knows(key):
+            self.manager.registry.remove_adapter(key)
+
+    async def _try(self, key: str, example: Example) -> ExampleCheck:
+        """The loss on an example without and with the adapter, as two requests find it."""
+        losses = []
+        for mixture in (BASE, Mixture.of({key: self.options.weight})):
+            async with self.manager.lease(mixture) as lease:
+                (score,) = await lease.score(example.prompt, [example.response])
+                losses.append(-score.per_token)
+        return ExampleCheck(losses[0], losses[1], self.options.margin)
+
+
+def is_generated(entry: AdapterEntry) -> bool:
+    """Whether an entry of a registry is an adapter that was generated."""
+    return str(entry.path).startswith(f"{NAME}:")
+
+
+def _check(manager: AdapterManager, options: ExpertOptions) -> None:
+    backend = manager.backend
+    for needed in (Capability.LORA, Capability.OFFER):
+        if not backend.supports(needed) or not hasattr(backend, "model"):
+            raise CapabilityError(
+                f"backend {backend.name!r} cannot take adapters that are made in memory; "
+                "use a TransformersBackend"
+            )
+    taken = [e for e in manager.registry.versions(NAME) if not is_generated(e)]
+    if taken:
+        raise ConfigError(
+            f"{taken[0].path} is registered as {NAME!r}, the name of generated adapters; "
+            "register it under another name"
+        )
+    if options.example_of is not None and not backend.supports(Capability.SCORE):
+        raise ConfigError(
+            f"backend {backend.name!r} cannot score, which the check on an example needs; "
+            "leave out example_of"
+        )
