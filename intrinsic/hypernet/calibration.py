@@ -61,8 +61,8 @@ def calibrate(
     threshold = _threshold(good, bad, refuse_good)
     return Calibration(
         threshold=threshold,
-        refused_good=float((good < threshold).float().mean()),
-        refused_nonsense=float((bad < threshold).float().mean()),
+        refused_good=int((good < threshold).sum()) / len(good),
+        refused_nonsense=int((bad < threshold).sum()) / len(bad),
         auroc=_auroc(good, bad),
         good=len(good),
         nonsense=len(bad),

@@ -10,6 +10,8 @@ import torch
 from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.hypernet.network import Embedding
 
+_UNIT = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -119,7 +121,10 @@ def unit_rows(rows: Embedding, name: str) -> torch.Tensor:
         raise HypernetError(f"{name} has the shape {tuple(found.shape)}; it must be (n, d)")
     if not torch.isfinite(found).all():
         raise HypernetError(f"{name} holds NaN or infinite values; check the encoder and its input")
-    return torch.nn.functional.normalize(found, dim=1)
+    lengths = found.norm(dim=1, keepdim=True)
+    # What is of length 1 stays as it is, bit for bit, however often it comes here.
+    lengths = torch.where((lengths - 1).abs() < _UNIT, 1.0, lengths)
+    return found / lengths.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _is_number(value: object) -> bool:
