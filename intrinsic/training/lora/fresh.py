@@ -1,4 +1,4 @@
-"""A fresh adapter on a base model."""
+"""A fresh adapter on a base model, or one that was made before."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from intrinsic.training.lora.plan import LoraPlan
+from intrinsic.training.lora.start import Start
 
 
-def add_adapter(model: PreTrainedModel, plan: LoraPlan, targets: Sequence[str]) -> PeftModel:
-    """Wrap a model with a fresh adapter that changes nothing yet; the base is frozen."""
+def add_adapter(
+    model: PreTrainedModel, plan: LoraPlan, targets: Sequence[str], start: Start | None = None
+) -> PeftModel:
+    """Wrap a model with an adapter; the base is frozen.
+
+    The adapter is fresh and changes nothing yet, or is that of `start`, whose plan is given.
+    """
     layers = [
         layer
         for name, layer in model.named_modules()
@@ -33,4 +39,7 @@ def add_adapter(model: PreTrainedModel, plan: LoraPlan, targets: Sequence[str]) 
         newer = getattr(model, "activation_checkpointing_enable", None)
         enable = newer or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    return get_peft_model(model, config)
+    wrapped = get_peft_model(model, config)
+    if start is not None:
+        start.load_into(wrapped)
+    return wrapped

@@ -17,7 +17,8 @@ class TrainingJob:
     """A base model, a file of rows, and the card that the adapter shall have.
 
     The adapter's folder is `out`, or NAME-VERSION in `adapters_dir`. `data_url` is kept as the
-    place of the data instead of the file's path. Raises `ConfigError` for a
+    place of the data instead of the file's path. `start` is the folder of an adapter to start from,
+    whose rank, alpha and layers replace the plan's. Raises `ConfigError` for a
     card that is not valid, and for a name that is no name of a folder where `out` is left out.
     """
 
@@ -29,6 +30,7 @@ class TrainingJob:
     domain: str = ""
     keywords: tuple[str, ...] = ()
     data_url: str = ""
+    start: Path | None = None
     out: Path | None = None
     adapters_dir: Path = DEFAULT_FOLDER
     resume: bool = True

@@ -35,6 +35,7 @@ from intrinsic.training.lora.result import TrainedAdapter
 from intrinsic.training.lora.rows import TrainingFile, TrainingRow, read_rows, some_unasked
 from intrinsic.training.lora.scores import Scores, score
 from intrinsic.training.lora.split import split
+from intrinsic.training.lora.start import Start, start_from
 from intrinsic.training.lora.trainer import Course, Fit, fit
 from intrinsic.training.lora.writing import library_versions, round_adapter, write_adapter
 
@@ -51,11 +52,13 @@ class _Prepared:
     base: BaseModel
     course: Course
     shortened: int
+    start: Start | None
 
     @property
     def identity(self) -> dict[str, Any]:
         """What two runs must share for one to go on from the other's checkpoints."""
-        return self.course.plan.as_json() | {"data": self.data.digest, "base": self.base.digest}
+        found = self.course.plan.as_json() | {"data": self.data.digest, "base": self.base.digest}
+        return found | _started(self.start)
 
 
 def run(job: TrainingJob, plan: LoraPlan, progress: Progress) -> TrainedAdapter:
@@ -99,6 +102,8 @@ def _prepare(job: TrainingJob, plan: LoraPlan) -> _Prepared:
     base = find_base(job.base)
     dtype = torch.bfloat16 if plan.dtype == "bf16" else torch.float32
     model, tokenizer = load_base(base, dtype)
+    start = None if job.start is None else start_from(job.start, model)
+    plan = plan if start is None else start.planned(plan)
     plan = replace(
         plan,
         alpha=plan.scale,
@@ -114,8 +119,13 @@ def _prepare(job: TrainingJob, plan: LoraPlan) -> _Prepared:
     every = plan.every or min(epoch, len(learned), MOST_STEPS_BETWEEN)
     plan = replace(plan, every=every)
     held_out = one_pass(encoded[len(train) :], plan.batch_tokens)
-    course = Course(add_adapter(model, plan, plan.targets), learned, held_out, plan)
-    return _Prepared(job, data, train, base, course, encoder.shortened)
+    course = Course(add_adapter(model, plan, plan.targets, start), learned, held_out, plan)
+    return _Prepared(job, data, train, base, course, encoder.shortened, start)
+
+
+def _started(start: Start | None) -> dict[str, Any]:
+    """What is noted of the adapter that a training started from."""
+    return {} if start is None else {"start": start.digest}
 
 
 def _on_this_machine(plan: LoraPlan) -> LoraPlan:
@@ -171,6 +181,7 @@ def _result(
         "optimizer": "adamw",
         "schedule": "linear after 3 % warm-up",
     }
+    hyperparameters |= _started(prepared.start)
     del hyperparameters["seed"]
     provenance = Provenance(
         data=TrainingData(
