@@ -306,7 +306,7 @@ async def test_bad_input_is_one_error_and_changes_nothing(tmp_path: Path) -> Non
     manager = manager_of(tmp_path, max_host_bytes=100)
     expert = expert_of(manager)
     with pytest.raises(RuntimeError, match="told to fail"):
-        await expert.offer("fail")
+        await expert.offer("unreadable")
     with pytest.raises(CapacityError, match="raise max_host_bytes"):
         await expert.offer(KNOWN)
     assert expert.adapters == ()
