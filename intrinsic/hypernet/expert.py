@@ -37,6 +37,7 @@ NAME = "hypernet"
 """The name of every generated adapter; its version says which one it is."""
 
 _DIGITS = 12
+_MOST_CHECKS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class InstantExpert:
         self.generator = WeightGenerator(network, base_norms(model, network.targets))
         self.cache = GeneratedCache(self.options.max_cache_bytes)
         self._kept: OrderedDict[str, LoraCheckpoint] = OrderedDict()  # least recently used first
+        self._checks: OrderedDict[tuple[str, str], ExampleCheck] = OrderedDict()
         self._generating = threading.Lock()
         self._placing = anyio.Lock()
 
@@ -107,13 +109,16 @@ class InstantExpert:
         if isinstance(found, Refusal):
             return found
         generated, verdict = found
-        key = await self._place(generated)
-        if example is not None:
-            check = await self._try(key, example)
-            if not check.passed:
-                async with self._placing:
-                    await self._drop(key)
-                return Refusal(check.reason, verdict.score)
+        key = f"{NAME}@{generated.key[:_DIGITS]}"
+        known = self._checks.get((key, repr(example)))
+        if known is None or known.passed:
+            await self._place(key, generated)
+            if example is not None and known is None:
+                known = await self._try(key, example)
+        if known is not None and not known.passed:
+            async with self._placing:
+                await self._drop(key)
+            return Refusal(known.reason, verdict.score)
         confidence = min(max(verdict.score, 0.0), 1.0)
         return Selection(key, confidence, self.options.weight, f"generated: {verdict.reason}")
 
@@ -136,7 +141,8 @@ class InstantExpert:
             return Refusal(verdict.reason, verdict.score)
         with self._generating:  # who comes second finds it in the cache
             generated = self.cache.generate(self.generator, embedding)
-        norm, bound = generated.relative_norm, self.options.max_relative_norm
+        norm = generated.relative_norm * abs(self.options.weight)
+        bound = self.options.max_relative_norm
         verdict = self.gate.admits(embedding, norm)
         if not verdict.admitted:
             return Refusal(verdict.reason, verdict.score)
@@ -145,9 +151,8 @@ class InstantExpert:
             return Refusal(why, verdict.score)
         return generated, verdict
 
-    async def _place(self, generated: Generated) -> str:
+    async def _place(self, key: str, generated: Generated) -> None:
         """Have an adapter in host memory and in the registry; others go where it is too many."""
-        key = f"{NAME}@{generated.key[:_DIGITS]}"
         async with self._placing:
             checkpoint = self._kept.get(key)
             if checkpoint is None:
@@ -160,11 +165,10 @@ class InstantExpert:
             if not self.manager.registry.knows(key):
                 self._register(key, checkpoint.path)
             await self._make_room(key)
-        return key
 
     def _register(self, key: str, path: Path) -> None:
         card = AdapterCard(NAME, key.partition("@")[2], description="generated for one query")
-        entry = AdapterEntry(card, path, self.manager.backend.name)
+        entry = AdapterEntry(card, path, self.manager.backend.name, made=True)
         self.manager.registry.put(entry, active=False)
 
     async def _make_room(self, newest: str) -> None:
@@ -187,18 +191,20 @@ class InstantExpert:
             self.manager.registry.remove_adapter(key)
 
     async def _try(self, key: str, example: Example) -> ExampleCheck:
-        """The loss on an example without and with the adapter, as two requests find it."""
+        """The loss on an example without and with the adapter, as two requests find it.
+
+        It is remembered: neither the base nor what is generated changes.
+        """
         losses = []
         for mixture in (BASE, Mixture.of({key: self.options.weight})):
             async with self.manager.lease(mixture) as lease:
                 (score,) = await lease.score(example.prompt, [example.response])
                 losses.append(-score.per_token)
-        return ExampleCheck(losses[0], losses[1], self.options.margin)
-
-
-def is_generated(entry: AdapterEntry) -> bool:
-    """Whether an entry of a registry is an adapter that was generated."""
-    return str(entry.path).startswith(f"{NAME}:")
+        found = ExampleCheck(losses[0], losses[1], self.options.margin)
+        self._checks[key, repr(example)] = found
+        while len(self._checks) > _MOST_CHECKS:
+            self._checks.popitem(last=False)
+        return found
 
 
 def _check(manager: AdapterManager, options: ExpertOptions) -> None:
@@ -209,7 +215,7 @@ def _check(manager: AdapterManager, options: ExpertOptions) -> None:
                 f"backend {backend.name!r} cannot take adapters that are made in memory; "
                 "use a TransformersBackend"
             )
-    taken = [e for e in manager.registry.versions(NAME) if not is_generated(e)]
+    taken = [entry for entry in manager.registry.versions(NAME) if not entry.made]
     if taken:
         raise ConfigError(
             f"{taken[0].path} is registered as {NAME!r}, the name of generated adapters; "

@@ -19,13 +19,15 @@ class ExpertOptions:
     """When a generated adapter answers, how strongly, and how many are kept.
 
     It answers where no stored adapter was chosen, or, with `prefer`, in place of those. `weight` is
-    its weight in the mixture. Weights larger than `max_relative_norm` times the base weights are
-    refused, whatever the gate's own bound. `example_of` turns on the check on one example; a query
-    without an example is not checked. `margin` is by how many nats per token the loss must fall.
+    its weight in the mixture. What changes a layer by more than `max_relative_norm` of its weights'
+    size is refused, whatever the gate's own bound. `example_of` turns on the check on one example;
+    a query without an example is not checked. `margin` is by how many nats per token the loss must
+    fall.
 
-    At most `max_cached` adapters stay registered and in host memory, less than which no request
-    that runs can make them: take it larger than the number of requests at a time. `max_cache_bytes`
-    of generated weights are kept for the same queries to come. Raises `ConfigError`.
+    `max_cached` adapters stay registered and in host memory, and those that requests hold: take it
+    larger than the number of requests at a time, or one may lose its adapter before it begins.
+    `max_cache_bytes` of generated weights are kept for the same queries to come. Raises
+    `ConfigError`.
     """
 
     prefer: bool = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import anyio
+
 from intrinsic.hookspecs import hookimpl
 from intrinsic.hypernet.expert import NAME, InstantExpert, Refusal
 from intrinsic.selection import RouteContext, Selection
@@ -38,6 +40,9 @@ class HypernetPlugin:
                 )
                 return None
             return await self._selected(query, context)
+        except anyio.get_cancelled_exc_class():
+            context.note(NAME, "cut off before it was done")
+            raise
         except Exception as error:
             logger.warning("no adapter is generated, the choice stands: %s", error)
             context.note(NAME, f"{type(error).__name__}: {error}")

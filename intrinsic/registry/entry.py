@@ -17,11 +17,15 @@ CONFIG_NAME = "adapter_config.json"
 
 @dataclass(frozen=True, slots=True)
 class AdapterEntry:
-    """An adapter that the registry knows; its weights are read only when it is loaded."""
+    """An adapter that the registry knows; its weights are read only when it is loaded.
+
+    One that was `made` in memory has no files: `path` is the name that a backend has it under.
+    """
 
     card: AdapterCard
     path: Path
     base_model: str = ""
+    made: bool = False
 
     @property
     def name(self) -> str:

@@ -121,9 +121,14 @@ class AdapterRegistry:
         `active` says whether routing may choose it, and whether its name means it. Where no
         version of a name was ever given an `active`, the newest one is.
         """
+        known = entry.key in self._entries
         self._entries[entry.key] = entry
-        self._versions.setdefault(entry.name, {})[entry.key] = entry
+        versions = self._versions.setdefault(entry.name, {})
+        versions[entry.key] = entry
         self._gone.pop(entry.key, None)
+        if active is False and not known and (entry.name in self._active or len(versions) == 1):
+            self._active.setdefault(entry.name, set())
+            return  # nothing that routing sees has changed
         self._listed = None
         if active is not None:
             self.set_active(entry.key, active)
@@ -149,7 +154,10 @@ class AdapterRegistry:
 
         With `why`, a sentence, whoever asks for that version is told so.
         """
-        entry = self._entries.pop(self.get_adapter(name).key)
+        entry = self.get_adapter(name)
+        if self.is_active(entry.key):
+            self._listed = None
+        del self._entries[entry.key]
         del self._versions[entry.name][entry.key]
         self._active.get(entry.name, set()).discard(entry.key)
         if not self._versions[entry.name]:
@@ -157,7 +165,6 @@ class AdapterRegistry:
             self._active.pop(entry.name, None)
         if why:
             self._gone[entry.key] = why
-        self._listed = None
         return entry
 
     def get_adapter(self, name: str) -> AdapterEntry:
@@ -191,7 +198,8 @@ class AdapterRegistry:
     def find_path(self, path: Path) -> AdapterEntry | None:
         """The adapter, of any version, whose files lie in that folder."""
         resolved = path.expanduser().resolve()
-        found = (e for e in self._entries.values() if e.path.resolve() == resolved)
+        entries = (e for e in self._entries.values() if not e.made)
+        found = (e for e in entries if e.path.resolve() == resolved)
         return next(found, None)
 
     def get_adapters_for_domain(self, domain: str) -> list[AdapterEntry]:
@@ -216,9 +224,12 @@ class AdapterRegistry:
         return sorted(self._versions.get(name, {}).values(), key=_place)
 
     async def demand_fit(self, key: str) -> None:
-        """Raise `IncompatibleAdapterError` for an adapter that `fit` says is for another model."""
-        if self.fit is not None:
-            await self.fit(self.get_adapter(key))
+        """Raise `IncompatibleAdapterError` for an adapter that `fit` says is for another model.
+
+        One that was made in memory was made for this one.
+        """
+        if self.fit is not None and not (entry := self.get_adapter(key)).made:
+            await self.fit(entry)
 
     @property
     def loaded_adapters(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from intrinsic.backends import FunctionBackend, GenerationOptions
+from intrinsic.backends.transformers_backend import TransformersBackend
+from intrinsic.bus import MemoryBus
 from intrinsic.errors import (
     AdapterNotFoundError,
     CapabilityError,
@@ -24,7 +27,10 @@ from intrinsic.hypernet.generator import WeightGenerator
 from intrinsic.manager import AdapterManager
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.registry import AdapterRegistry
+from intrinsic.registry.catalog import AdapterCatalog
+from intrinsic.registry.registering import Newcomer
 from intrinsic.selection import Selection
+from intrinsic.wiring import WiringOptions, setup_weight_interface
 from tests.bus.backends import both_backends
 from tests.hypernet.nets import shaken
 from tests.hypernet.serving import (
@@ -42,6 +48,7 @@ from tests.hypernet.serving import (
     network,
     traces,
 )
+from tests.tiny import write_adapter
 
 SHORT = GenerationOptions(max_new_tokens=8)
 
@@ -163,7 +170,19 @@ async def test_weights_that_are_too_large_are_refused(tmp_path: Path, whose: str
 
 
 @both_backends
-async def test_the_check_on_one_example_decides_by_the_loss(tmp_path: Path) -> None:
+async def test_the_bound_is_on_what_is_applied(tmp_path: Path) -> None:
+    manager = manager_of(tmp_path)
+    size = expert_of(manager).generator.generate(Words().encode([KNOWN])[0]).relative_norm
+    for weight, admitted in ((-1.0, True), (2.0, False), (-2.0, False)):
+        for bounds in ({"bound": 1.5 * size}, {"max_relative_norm": 1.5 * size}):
+            expert = expert_of(manager, weight=weight, **bounds)
+            assert isinstance(await expert.offer(KNOWN), str) is admitted
+
+
+@both_backends
+async def test_the_check_on_one_example_decides_by_the_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manager = manager_of(tmp_path)
     expert = expert_of(manager)
     key = await offered(expert)
@@ -181,7 +200,10 @@ async def test_the_check_on_one_example_decides_by_the_loss(tmp_path: Path) -> N
     assert isinstance(refused, Refusal)
     assert refused.why.startswith("on the example the loss is ")
     assert traces(manager) == NOTHING
-    assert await offered(expert, example=Example("hello", best)) == key
+    with monkeypatch.context() as once:  # what was found is known
+        once.delattr(TransformersBackend, "score")
+        assert await expert.offer(KNOWN, Example("hello", worst)) == refused
+        assert await offered(expert, example=Example("hello", best)) == key
 
 
 @both_backends
@@ -299,6 +321,51 @@ async def test_a_cancelled_query_leaves_nothing_that_hinders_the_next(tmp_path: 
         assert len(expert.adapters) <= 2
     await expert.close()
     assert traces(manager) == NOTHING
+
+
+def test_a_task_that_asyncio_cancels_leaves_nothing_that_hinders_the_next(tmp_path: Path) -> None:
+    async def main() -> None:
+        manager = manager_of(tmp_path)
+        expert = expert_of(manager, threshold=-2.0, max_cached=2)
+        for number in range(60):
+            task = asyncio.create_task(expert.select(f"query {number % 5}"))
+            for _ in range(number % 12):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            found = await expert.select(f"query {number % 7}")
+            assert isinstance(found, Selection)
+            async with manager.lease(found) as lease:
+                await lease.generate("x", GenerationOptions(max_new_tokens=1))
+            assert len(expert.adapters) <= 2
+        await expert.close()
+        assert traces(manager) == NOTHING
+
+    asyncio.run(main())
+
+
+@both_backends
+async def test_a_catalogs_registry_holds_them_beside_its_own(tmp_path: Path) -> None:
+    backend = manager_of(tmp_path).backend
+    model: Any = backend
+    async with MemoryBus() as bus, AdapterCatalog(tmp_path / "adapters.db", bus=bus) as catalog:
+        folder = write_adapter(tmp_path / "c", model.model, base_model_name_or_path="tiny/llama")
+        await catalog.register(Newcomer(folder, name="c", base_model="tiny/llama"))
+        options = WiringOptions(router="keyword")
+        manager, _ = setup_weight_interface(bus, backend, catalog, options=options)
+        expert = expert_of(manager)
+        found = await expert.select(KNOWN)
+        assert isinstance(found, Selection)
+        await catalog.refresh()
+        async with manager.lease({found.adapter: 1.0, "c": 0.5}) as lease:
+            await lease.generate("hello", SHORT)
+            mixed = logits(manager, lease.mixture)
+        reference = exact(manager, expert, {KNOWN: 1.0, "c": 0.5})
+        torch.testing.assert_close(mixed.double(), reference, atol=1e-4, rtol=1e-4)
+        page = await catalog.list()
+        assert [record.key for record in page.records] == ["c@1"]
+        await expert.close()
+        assert traces(manager) == NOTHING
 
 
 @both_backends

@@ -228,6 +228,27 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 @both_backends
+async def test_a_query_that_takes_too_long_is_cut_off_and_the_receipt_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(query: str, example: object) -> None:
+        await anyio.sleep_forever()
+
+    async with MemoryBus() as bus:
+        wired = Wired(tmp_path, bus)
+        wired.plugins.hook_timeout_s = 0.05
+        with monkeypatch.context() as slow:
+            slow.setattr(wired.expert, "select", hang)
+            receipt, found = await wired.ask(KNOWN)
+        assert torch.equal(found, bare())
+        assert [(s.what, s.why) for s in receipt.skipped] == [
+            ("hypernet", "cut off before it was done")
+        ]
+        wired.plugins.hook_timeout_s = 5.0
+        assert (await wired.ask(KNOWN))[0].mixture
+
+
+@both_backends
 async def test_it_speaks_last_and_keeps_out_where_it_is_excluded(tmp_path: Path) -> None:
     class Adds:
         @hookimpl

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from intrinsic.card import AdapterCard
 from intrinsic.errors import (
@@ -29,6 +31,8 @@ CARD = {
     "keywords": ["select", "join"],
     "examples": ["count the rows"],
 }
+
+STEPS = ("put", "on", "off", "remove")
 
 
 def adapter(folder: Path, card: Mapping[str, object] | None = None, **config: object) -> Path:
@@ -322,3 +326,25 @@ def test_the_list_is_the_askers_own() -> None:
     registry.put(entry("a@1"))
     registry.list_adapters().clear()
     assert [e.key for e in registry.list_adapters()] == ["a@1"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.sampled_from(STEPS))))
+def test_the_list_is_what_is_active_after_any_steps(steps: list[tuple[int, int, str]]) -> None:
+    registry = AdapterRegistry()
+    for name, version, step in steps:
+        entry = AdapterEntry(AdapterCard("abc"[name], str(version)), Path(f"{name}{version}"))
+        if step == "put":
+            registry.put(entry)
+        elif step in ("on", "off"):
+            registry.put(entry, active=step == "on")
+        elif registry.knows(entry.key):
+            registry.remove_adapter(entry.key)
+        listed = registry.list_adapters()
+        assert {e.key for e in listed} == {
+            entry.key
+            for each in "abc"
+            for entry in registry.versions(each)
+            if registry.is_active(entry.key)
+        }
+        registry._listed = None
+        assert registry.list_adapters() == listed
