@@ -67,13 +67,18 @@ def as_checkpoint(generated: Generated, *, base_model: str = "") -> LoraCheckpoi
         extra={"fan_in_fan_out": generated.transposed},
     )
     tensors = [tensor for f in generated.factors.values() for tensor in (f.A, f.B)]
-    settings = json.dumps(_settings(generated, base_model), sort_keys=True).encode()
+    bytes_used = sum(tensor.nbytes for tensor in tensors)
+
+    def read() -> list[bytes | Bytes]:
+        settings = json.dumps(_settings(generated, base_model), sort_keys=True).encode()
+        return [settings, *(_bytes_of(tensor) for tensor in tensors)]
+
     return LoraCheckpoint(
         path=Path(f"hypernet:{generated.key}"),
         config=config,
         factors=generated.factors,
-        content=Digest([settings, *(_bytes_of(tensor) for tensor in tensors)]),
-        bytes_used=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        content=Digest.later(read, bytes_used),
+        bytes_used=bytes_used,
     )
 
 

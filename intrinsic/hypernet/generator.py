@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,13 +28,14 @@ class WeightGenerator:
                 f"{tuple(norms.shape)} base norms were given for {len(network.targets)} targets; "
                 "take them from base_norms(model, network.targets)"
             )
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), torch.no_grad():
             self.network = copy.deepcopy(network).requires_grad_(False).eval()
-            learned = list(self.network.parameters())
-            own = learned[0]
-            self._norms = norms.to(own.device, torch.float32, copy=True)
-        self._learned = {parameter.untyped_storage().data_ptr() for parameter in learned}
+            learned = {p.untyped_storage().data_ptr() for p in self.network.parameters()}
+            own = next(self.network.parameters())
+            self._per_norm = self.network.scale / norms.to(own.device, torch.float32)
+            trial = self.network.expand(self.network.payload(torch.zeros(network.embed_dim)))
         self.fingerprint = self.network.fingerprint()
+        self._shares_a = [A.untyped_storage().data_ptr() in learned for A, _ in trial]
         self._transposed = any(target.transposed for target in network.targets)
 
     def generate(self, embedding: Embedding) -> Generated:
@@ -47,29 +49,32 @@ class WeightGenerator:
                 f"the embedding has the shape {tuple(found.shape)}; give one of shape "
                 f"({self.network.embed_dim},), or several to generate_batch"
             )
-        return self.generate_batch(found.unsqueeze(0))[0]
+        return self._generate(found.unsqueeze(0))[0]
 
     def generate_batch(self, embeddings: Embedding) -> list[Generated]:
         """The adapters for embeddings `(n, d)`, in one pass; raises as `generate` does."""
+        return self._generate(self.network.checked(embeddings).reshape(-1, self.network.embed_dim))
+
+    def _generate(self, embeddings: torch.Tensor) -> list[Generated]:
         with torch.inference_mode(False), torch.no_grad():
-            found = self.network.checked(embeddings)
-            payload = self.network.payload(found)
+            own = embeddings.clone()  # one made in inference mode would be of that mode
+            payload = self.network.body(own)
             expanded = self.network.expand(payload)
             relative = self._relative(self.network.body.norms(payload))
-        return [
-            self._adapter(row, expanded, digest_of(embedding), float(norm))
-            for row, (embedding, norm) in enumerate(zip(found, relative, strict=True))
-        ]
+            return [
+                self._adapter(row, expanded, digest_of(embedding), norm)
+                for row, (embedding, norm) in enumerate(zip(own, relative, strict=True))
+            ]
 
-    def _relative(self, norms: torch.Tensor) -> torch.Tensor:
-        """The largest `‖ΔW‖ / ‖W‖` of each query; weights of zeros may not be changed at all."""
-        if not torch.isfinite(norms).all():
+    def _relative(self, norms: torch.Tensor) -> list[float]:
+        """The largest `‖ΔW‖ / ‖W‖` of each query; infinite where a W of zeros is changed."""
+        if not math.isfinite(norms.sum()):
             raise HypernetError(
                 "the hypernetwork generated weights that are not finite; it was trained too far or "
                 "at too high a rate: use an earlier checkpoint"
             )
-        changed = norms.float() * self.network.scale
-        return torch.where(changed == 0, 0.0, changed / self._norms).amax(-1).cpu()
+        relative = norms.float() * self._per_norm
+        return relative.nan_to_num(0.0, posinf=math.inf).amax(-1).tolist()
 
     def _adapter(
         self,
@@ -78,13 +83,14 @@ class WeightGenerator:
         digest: str,
         relative_norm: float,
     ) -> Generated:
-        factors, bytes_used = {}, 0
-        for target, (all_A, all_B) in zip(self.network.targets, expanded, strict=True):
-            shared = all_A.untyped_storage().data_ptr() in self._learned
+        scale, factors, bytes_used = self.network.scale, {}, 0
+        for target, shares_a, (all_A, all_B) in zip(
+            self.network.targets, self._shares_a, expanded, strict=True
+        ):
             A = all_A[0] if len(all_A) == 1 else all_A[row].clone()
             B = all_B[0] if len(all_B) == 1 else all_B[row].clone()
-            factors[target.name] = Factors(A, B, self.network.scale)
-            bytes_used += (B.numel() + (0 if shared else A.numel())) * B.element_size()
+            factors[target.name] = Factors(A, B, scale)
+            bytes_used += B.nbytes + (0 if shares_a else A.nbytes)
         return Generated(
             self.fingerprint, digest, factors, relative_norm, bytes_used, self._transposed
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from intrinsic.lora.safetensors_bytes import Bytes
 
@@ -17,16 +17,23 @@ class Digest:
 
     def __init__(self, parts: Sequence[bytes | Bytes]) -> None:
         self.size = sum(len(part) for part in parts)
-        self._parts: Sequence[bytes | Bytes] = parts
+        self._read: Callable[[], Sequence[bytes | Bytes]] = lambda: parts
         self._lock = threading.Lock()
         self._hex = ""
+
+    @classmethod
+    def later(cls, read: Callable[[], Sequence[bytes | Bytes]], size: int) -> Digest:
+        """The digest of parts of `size` bytes in all, which are read when it is asked for."""
+        made = cls(())
+        made.size, made._read = size, read
+        return made
 
     def hexdigest(self) -> str:
         """SHA-256 of the parts one after the other, in hex."""
         with self._lock:
             if not self._hex:
                 found = hashlib.sha256()
-                for part in self._parts:
+                for part in self._read():
                     found.update(memoryview(part))  # type: ignore[arg-type]
-                self._hex, self._parts = found.hexdigest(), ()
+                self._hex, self._read = found.hexdigest(), tuple
             return self._hex

@@ -181,6 +181,8 @@ def test_keys_and_digests_tell_contents_apart() -> None:
     digests = {as_checkpoint(found).digest for found in (one, other, elsewhere)}
     assert len(digests) == 3
     assert as_checkpoint(one).digest in digests
+    assert as_checkpoint(one, base_model="another").digest not in digests
+    assert as_checkpoint(one).content.size == as_checkpoint(one).bytes_used
     assert as_checkpoint(one).path == Path(f"hypernet:{one.key}")
 
 
