@@ -60,7 +60,7 @@ def save(
     """
     target = _expanded(folder).absolute()
     _check_parts(network, encoder, gate)
-    _check_room(target, replace)
+    check_room(target, replace)
     tensors = {
         f"network.{name}": tensor.detach().cpu().contiguous().clone()
         for name, tensor in network.state_dict().items()
@@ -170,7 +170,8 @@ def _check_parts(network: HyperNetwork, encoder: EncoderMark, gate: Gate | None)
             raise HypernetError(f"{name} holds NaN or infinite values and is not saved")
 
 
-def _check_room(target: Path, replace: bool) -> None:
+def check_room(target: Path, replace: bool) -> None:
+    """Raise `AdapterExistsError` where `save` would; so that it is known before a training."""
     if not target.exists():
         return
     if not replace:
@@ -179,11 +180,14 @@ def _check_room(target: Path, replace: bool) -> None:
         )
     try:
         read_settings(target / CONFIG)
+        if not target.is_symlink() and not any(path.is_dir() for path in target.iterdir()):
+            return
     except HypernetError:
-        raise AdapterExistsError(
-            f"{target} is not a folder of one hypernetwork and is not replaced; remove it yourself "
-            "or name another folder"
-        ) from None
+        pass
+    raise AdapterExistsError(
+        f"{target} is not a folder of one hypernetwork and is not replaced; remove it yourself "
+        "or name another folder"
+    )
 
 
 def _compare(

@@ -205,6 +205,10 @@ def test_only_a_hypernetwork_is_replaced_and_only_when_told(base: BaseMark, tmp_
     with pytest.raises(AdapterExistsError, match="not a folder of one hypernetwork"):
         saved(other, base, replace=True)
     assert [path.name for path in other.iterdir()] == ["config.json"]
+    (folder / "notes").mkdir()
+    with pytest.raises(AdapterExistsError, match="not a folder of one hypernetwork"):
+        saved(folder, base, replace=True)
+    assert (folder / "notes").is_dir()
 
 
 def test_what_cannot_be_used_is_not_saved(base: BaseMark, tmp_path: Path) -> None:
