@@ -12,6 +12,7 @@ import typer
 from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, Registry, RouterName
 from intrinsic.cli.card_command import card_command
 from intrinsic.cli.ending import run_command
+from intrinsic.cli.hypernet_command import hypernet_app
 from intrinsic.cli.output import replace_what_cannot_be_written
 from intrinsic.cli.plugin_log import failures_in_a_line, tell_error
 from intrinsic.cli.registry_commands import add_registry_commands
@@ -34,6 +35,7 @@ app.add_typer(route_app, name="route")
 add_registry_commands(adapters_app)
 adapters_app.command("card")(card_command)
 app.command("train")(train_command)
+app.add_typer(hypernet_app, name="hypernet")
 
 
 @app.command()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import warnings
-
-import typer
 
 from intrinsic.cli.output import print_json, print_table, tell
 from intrinsic.cli.registry_place import Where
+from intrinsic.cli.stopped import told_when_stopped
 from intrinsic.cli.train_progress import shown
 from intrinsic.training.lora.job import TrainingJob
 from intrinsic.training.lora.plan import LoraPlan
 from intrinsic.training.lora.result import TrainedAdapter
-from intrinsic.training.lora.stopping import TrainingInterrupted
 from intrinsic.training.lora.train import trained
 
 
@@ -32,18 +29,9 @@ def run_train(job: TrainingJob, plan: LoraPlan, registry: Where | None, *, as_js
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings(), shown(quiet=as_json) as progress:
-            warnings.simplefilter("ignore", FutureWarning)  # PEFT's, on transformers' names
-            made = trained(job, plan, progress)
-    except KeyboardInterrupt as stopped:
-        number = signal.SIGINT
-        if isinstance(stopped, TrainingInterrupted):
-            number = signal.Signals(stopped.signal_number)
-            tell(f"intrinsic: {stopped}")
-        else:
-            tell("intrinsic: stopped; the same command goes on from the last checkpoint, if any")
-        raise typer.Exit(128 + number) from None
+    with told_when_stopped(), warnings.catch_warnings(), shown(quiet=as_json) as progress:
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT's, on transformers' names
+        made = trained(job, plan, progress)
     record = None if registry is None else register_trained(registry, made, job.base)
     if as_json:
         kept = None if record is None else {"id": record.id, "active": record.active}

@@ -59,6 +59,13 @@ def train_command(
     data_url: Annotated[
         str, typer.Option(help="Where the rows come from; default: the file's path.")
     ] = "",
+    from_hypernet: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Start from what this hypernetwork makes of --query."),
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option(help="What the adapter is for; with --from-hypernet.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to make; default: NAME-VERSION.")
     ] = None,
@@ -77,10 +84,13 @@ def train_command(
 ) -> None:
     """Train an adapter on prompts and responses, say what it gained, and register it.
 
-    The registry is that of --registry, else ADAPTERS_DIR.db beside the folder of adapters.
+    The registry is that of --registry, else ADAPTERS_DIR.db beside the folder of adapters. With
+    --from-hypernet rank, alpha and layers are those of the hypernetwork.
     """
+    from dataclasses import replace
     from typing import cast
 
+    from intrinsic.cli.hypernet import generated_start
     from intrinsic.cli.registry_place import place_of
     from intrinsic.cli.train import run_train
     from intrinsic.training.lora.job import TrainingJob
@@ -121,4 +131,5 @@ def train_command(
         save_dtype=cast(FileDtype, save_dtype),
     )
     place = place_of(registry, None if registry else adapters_dir) if register else None
-    run_train(job, plan, place, as_json=json)
+    with generated_start(from_hypernet, query, base) as start:
+        run_train(replace(job, start=start), plan, place, as_json=json)

@@ -263,7 +263,7 @@ def test_divergence_and_means_by_query() -> None:
 
 def test_scores_are_those_of_one_row_at_a_time() -> None:
     given = course()
-    torch.nn.init.normal_(given.network.body.cores.weight)
+    torch.nn.init.normal_(given.network.body.get_parameter("cores.weight"))
     rows = (("a", "x"), ("bcd", "yz"), ("ef", "w"))
     tasks = [Task(f"t{n}", (f"d{n}", f"e{n}"), rows[: n + 1]) for n in range(3)]
     encoder = TaskEncoder(given.model, given.tokenizer, given.encoder)
