@@ -6,6 +6,7 @@ query ─encoder─▶ embedding ─gate─▶ generate ─bound─▶ offered, 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from contextvars import Context
@@ -74,6 +75,8 @@ class InstantExpert:
         _check(manager, self.options)
         model = manager.backend.model  # type: ignore[attr-defined]
         self.generator = WeightGenerator(network, base_norms(model, network.targets))
+        bounds = gate.max_relative_norm, self.options.max_relative_norm
+        self._largest = min((bound for bound in bounds if bound is not None), default=math.inf)
         self.cache = GeneratedCache(self.options.max_cache_bytes)
         self._kept: OrderedDict[str, LoraCheckpoint] = OrderedDict()  # least recently used first
         self._checks: OrderedDict[tuple[str, str], ExampleCheck] = OrderedDict()
@@ -142,12 +145,8 @@ class InstantExpert:
         with self._generating:  # who comes second finds it in the cache
             generated = self.cache.generate(self.generator, embedding)
         norm = generated.relative_norm * abs(self.options.weight)
-        bound = self.options.max_relative_norm
-        verdict = self.gate.admits(embedding, norm)
-        if not verdict.admitted:
-            return Refusal(verdict.reason, verdict.score)
-        if bound is not None and not norm <= bound:
-            why = f"the generated change is {norm:.3g} of the weights' size, above {bound:.3g}"
+        if not norm <= self._largest:
+            why = f"it changes weights by {norm:.3g} of their size, above {self._largest:.3g}"
             return Refusal(why, verdict.score)
         return generated, verdict
 

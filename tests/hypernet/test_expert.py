@@ -164,7 +164,7 @@ async def test_weights_that_are_too_large_are_refused(tmp_path: Path, whose: str
         found = await expert.offer(KNOWN)
         assert isinstance(found, str) is admitted
         if isinstance(found, Refusal):
-            assert "of the weights' size, above" in found.why
+            assert "of their size, above" in found.why
         await expert.close()
     assert traces(manager) == NOTHING
 

@@ -124,8 +124,8 @@ async def test_refused_is_the_base_bit_for_bit_and_the_receipt_says_why(
         assert skipped.what == "hypernet"
         assert {
             "similarity": "below 0.400",
-            "size": "of the weights' size, above 1e-06",
-            "size, by the options": "of the weights' size, above 1e-06",
+            "size": "of their size, above 1e-06",
+            "size, by the options": "of their size, above 1e-06",
             "example": "it must fall by more than 0.05",
         }[gate] in skipped.why
         assert traces(wired.manager) == NOTHING
