@@ -31,6 +31,8 @@ UNRELATED = (*NONSENSE[::2], *nonsense_queries(64, seed=2))
 CALIBRATION = (*NONSENSE[1::2], *nonsense_queries(256, seed=1))
 """Queries to set its threshold by."""
 EXAMPLES = 4
+KEPT = 16
+"""About so many descriptions of each task are the gate's."""
 
 
 def guards(setting: Setting, network: HyperNetwork) -> dict[str, Any]:
@@ -65,7 +67,10 @@ def guards(setting: Setting, network: HyperNetwork) -> dict[str, Any]:
 
 
 def _gate(setting: Setting) -> tuple[Gate, Calibration]:
-    vectors = {task.name: setting.encoder.encode(task.descriptions) for task in setting.learned}
+    vectors = {
+        task.name: setting.encoder.encode(task.descriptions[:: len(task.descriptions) // KEPT])
+        for task in setting.learned
+    }
     nonsense = setting.encoder.encode(CALIBRATION)
     calibration = calibrate(vectors, nonsense)
     return calibrated_gate(vectors, calibration), calibration

@@ -76,8 +76,14 @@ class Setting:
     def learned(self) -> tuple[Task, ...]:
         """The tasks that hypernetworks learn, in wordings for training."""
         tasks = (*self.split.trained, *self.split.new_skill_trained)
+        rows, wordings = self.sizes.rows, self.sizes.wordings
         return tuple(
-            self.described(t, self.sizes.rows, LEARNED, self.sizes.wordings) for t in tasks
+            Task(
+                t.name,
+                t.descriptions(wordings // 2, LEARNED) + t.varied(wordings // 2, LEARNED),
+                t.rows(rows, LEARNED),
+            )
+            for t in tasks
         )
 
     @cached_property

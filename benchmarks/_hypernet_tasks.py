@@ -26,6 +26,8 @@ from benchmarks._hypernet_words import (
 
 SHIFTS = ((1, 4), (2, 7), (3, 6), (5, 1))
 """Which diagonals of the (shuffled) square of pairs are held out, for each split."""
+TWICE, MISSING = 0.4, 0.15
+"""How often an operation is said twice, and a word is missing, in descriptions to learn from."""
 LAST = ">"
 """Ends a prompt."""
 
@@ -60,6 +62,21 @@ class Composed:
         while len(found) < count:
             found[self._description(source, new)] = None
         return tuple(found)
+
+    def varied(self, count: int, seed: int) -> tuple[str, ...]:
+        """Descriptions to learn from: an operation may be said twice, and words may be missing."""
+        source = random.Random(f"varied {self.name} {seed}")
+        return tuple(self._varied(source) for _ in range(count))
+
+    def _varied(self, source: random.Random) -> str:
+        said = [
+            wording
+            for one in (self.order, self.sign, self.style)
+            for wording in source.sample(one.wordings, 1 + (source.random() < TWICE))
+        ]
+        source.shuffle(said)
+        words = " ".join(said).split()
+        return " ".join(word for word in words if source.random() >= MISSING)
 
     def _description(self, source: random.Random, new: bool) -> str:
         def said(operation: Operation) -> str:

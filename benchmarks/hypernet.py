@@ -21,7 +21,9 @@ learned. Nothing is chosen on held-out pairs.
 - `few_shot_accuracy`: ten steps on eight examples from generated weights; `_scratch` from none.
 - `mixed_batch_ratio`: 16 answers of 16 tasks over 16 answers of the bare model.
 
-The bases are kept in the folder `--cache`, where one is named.
+The bases are kept in the folder `--cache`, where one is named. With `--data DIR`, a folder of
+described tasks (`index.jsonl`), a hypernetwork for the bundled language model learns all but six
+of them: key `bundled`. `--encoder bundled` reads descriptions with the bundled MiniLM.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from typing import Any
 
 import torch
 
+from benchmarks._hypernet_bundled import bundled
 from benchmarks._hypernet_runs import MULTI_TASK, Ends, Job, measure, prepare
 from benchmarks._hypernet_setting import QUICK, Sizes
 from benchmarks._hypernet_times import half_b, times
@@ -58,6 +61,8 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as made:
         jobs = _jobs(options, options.cache or Path(made))
         result = _measured(jobs, options)
+    if options.data is not None:
+        result |= bundled(options.data, options.data_steps)
     return result | {
         "encoder": options.encoder,
         "processes": options.processes,
@@ -74,6 +79,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--encoder", default="hashed-words:256:0")
     parser.add_argument("--processes", type=int, default=2, help="each has one thread")
     parser.add_argument("--others", nargs="*", choices=OTHERS, default=list(OTHERS))
+    parser.add_argument("--data", type=Path, help="described tasks for the bundled model, too")
+    parser.add_argument("--data-steps", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, help="trainings of the default on each split")
     parser.add_argument("--splits", type=int, choices=range(1, 5))
