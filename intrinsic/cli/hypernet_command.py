@@ -53,6 +53,11 @@ def train(
     nonsense_share: Annotated[
         float, typer.Option(help="Share of steps that ask nonsense and pull to the base.")
     ] = 0.06,
+    warm_up_from: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Stored adapters to reproduce first, a folder per task."),
+    ] = None,
+    warm_up_steps: Annotated[int, typer.Option(help="Steps of that, before the others.")] = 200,
     every: Annotated[int, typer.Option(help="Steps between validations and checkpoints.")] = 100,
     patience: Annotated[
         int, typer.Option(help="Validations without a gain until it stops; 0: never.")
@@ -85,6 +90,7 @@ def train(
         validation=_split(validation),
         validation_share=validation_share,
         held_rows=held_rows,
+        adapters=warm_up_from,
         resume=resume,
         force=force,
     )
@@ -94,6 +100,7 @@ def train(
         rows_per_task=rows_per_task,
         learning_rate=lr,
         nonsense_share=nonsense_share,
+        warm_up_steps=0 if warm_up_from is None else warm_up_steps,
         every=every,
         patience=patience,
         max_length=max_length,

@@ -22,7 +22,8 @@ class HypernetJob:
     `held_out` tasks are never learned and never chosen by, as those that the folder's index calls
     `test`. `validation` tasks choose the best step, as those it calls `validation`; where there are
     none, `validation_share` of the others are drawn. The last `held_rows` rows of each learned task
-    are not learned, but never more than half of them.
+    are not learned, but never more than half of them. `adapters` has a stored adapter for some of
+    the tasks, in a folder of the task's name each, for the warm-up.
     """
 
     base: str
@@ -37,6 +38,7 @@ class HypernetJob:
     validation: tuple[str, ...] = ()
     validation_share: float = 0.1
     held_rows: int = 32
+    adapters: Path | None = None
     resume: bool = True
     force: bool = False
 
@@ -48,6 +50,19 @@ class HypernetJob:
             )
         if self.held_rows < 0:
             raise ConfigError(f"--held-rows is {self.held_rows!r}; it must be at least 0")
+
+    def stored(self, tasks: Sequence[Task]) -> dict[str, Path]:
+        """The stored adapters of these tasks by name. Raises `ConfigError` where there are none."""
+        if self.adapters is None:
+            return {}
+        folder = self.adapters.expanduser()
+        found = {task.name: folder / task.name for task in tasks if (folder / task.name).is_dir()}
+        if not found:
+            raise ConfigError(
+                f"{folder} has no adapter of a task that is learned; name each one's folder as its "
+                f"task, such as {folder / tasks[0].name}"
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,10 @@ def make_hypernet(
             job.alpha,
             architecture=job.architecture,
         )
-    course = Course(model, tokenizer, network, encoder, parts.learned, parts.validation)
+    stored = job.stored(parts.learned)
+    course = Course(
+        model, tokenizer, network, encoder, parts.learned, parts.validation, adapters=stored
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(target)
     trained = train(course, plan, progress, checkpoints, resume=job.resume)

@@ -148,9 +148,19 @@ def test_a_training_starts_from_generated_weights(given: Path, tmp_path: Path) -
         torch.testing.assert_close(factors.B, generated.factors[name].B, rtol=0, atol=1e-7)
 
 
+def test_stored_adapters_are_reproduced_first(given: Path, tmp_path: Path) -> None:
+    adapter = ["hypernet", "generate", given / "made", "--no-gate", "--query"]
+    for task in TASKS[:2]:
+        printed(*adapter, task.descriptions[0], "--out", tmp_path / "stored" / task.name)
+    others = ["--warm-up-from", tmp_path / "stored", "--warm-up-steps", 6, "--steps", 2]
+    found = printed(*arguments(given, tmp_path / "made", *others, "--validation", "say-e"))
+    assert found["steps"] == 8
+
+
 @pytest.mark.parametrize(
     ("others", "words"),
     [
+        (["--warm-up-from", "/nowhere"], "/nowhere has no adapter of a task that is learned"),
         (["--steps", "0"], "--steps is 0"),
         (["--rank", "0"], "rank is 0"),
         (["--architecture", "cores"], "architecture is 'cores' (did you mean"),
