@@ -126,6 +126,16 @@ def test_a_batch_generates_what_single_queries_do(architecture: str) -> None:
             torch.testing.assert_close(factors.B, many.factors[module].B)
 
 
+def test_one_of_a_batch_keeps_no_memory_of_the_others() -> None:
+    for generated in generator_for(llama(), "shared_heads").generate_batch(queries()):
+        storages = {
+            tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+            for factors in generated.factors.values()
+            for tensor in (factors.A, factors.B)
+        }
+        assert sum(storages.values()) == generated.bytes_used
+
+
 def test_bytes_are_those_that_the_adapter_has_for_itself() -> None:
     core, heads = (
         generator_for(llama(), kind).generate(queries()[0]) for kind in ("core", "shared_heads")
