@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,18 @@ KNOWN, STRANGE = "please reverse the word", "what is asthma"
 
 
 class Words(HashedWords):
-    """Hashed words that count, and fail for a query that asks for it."""
+    """Hashed words that count, say when that many were asked, and fail where they are told to."""
 
     def __init__(self) -> None:
         super().__init__(DIMENSION)
         self.asked: list[str] = []
+        self.when_asked = (0, threading.Event())
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
         self.asked += texts
+        count, event = self.when_asked
+        if len(self.asked) >= count:
+            event.set()
         if "unreadable" in texts[0]:
             raise RuntimeError("the encoder is told to fail")
         return super().encode(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -211,15 +212,19 @@ async def test_equal_queries_are_generated_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
+    everybody_asked = threading.Event()
     generate = WeightGenerator.generate
 
     def counted(self: WeightGenerator, embedding: Any) -> Any:
         made.append(embedding)
+        assert everybody_asked.wait(10)
         return generate(self, embedding)
 
     monkeypatch.setattr(WeightGenerator, "generate", counted)
     manager = manager_of(tmp_path)
     expert = expert_of(manager)
+    assert isinstance(expert.encoder, Words)
+    expert.encoder.when_asked = (6, everybody_asked)
     keys: list[str] = []
 
     async def ask(query: str) -> None:

@@ -26,6 +26,7 @@ from tests.hypernet.serving import (
     KNOWN,
     NOTHING,
     STRANGE,
+    Words,
     bare,
     exact,
     expert_of,
@@ -260,10 +261,12 @@ async def test_it_speaks_last_and_keeps_out_where_it_is_excluded(tmp_path: Path)
         receipt, _ = await wired.ask(f"plugin {KNOWN}")
         assert receipt.mixture.adapters == ("b@1",)
         cards = [entry.card for entry in wired.manager.registry.list_adapters()]
+        assert isinstance(wired.expert.encoder, Words)
+        assert wired.expert.encoder.asked == []
         for excluded, chosen in ((frozenset({"hypernet"}), 0), (frozenset({"a"}), 1)):
             context = RouteContext(exclude=excluded)
             found = await wired.router.route(KNOWN, candidates=cards, context=context)
-            assert len(found) == chosen
+            assert len(found) == len(wired.expert.encoder.asked) == chosen
         assert len(wired.expert.adapters) == 1
 
 
