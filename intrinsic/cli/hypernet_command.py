@@ -49,7 +49,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Steps to make.")] = 1500,
     tasks_per_step: Annotated[int, typer.Option(help="Tasks in a step.")] = 16,
     rows_per_task: Annotated[int, typer.Option(help="Rows of each.")] = 8,
-    lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 3e-3,
+    lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-3,
     nonsense_share: Annotated[
         float, typer.Option(help="Share of steps that ask nonsense and pull to the base.")
     ] = 0.06,

@@ -30,6 +30,7 @@ from intrinsic.hypernet.targets import targets_of
 from intrinsic.hypernet.tasks import Task, digest_of, read_tasks
 from intrinsic.training.lora.base import find_base, load_base
 from intrinsic.training.lora.checkpoints import Checkpoints
+from intrinsic.training.lora.failures import told_to_lower
 from intrinsic.training.lora.progress import Progress
 
 CURVES = "curves.png"
@@ -67,11 +68,22 @@ def make_hypernet(
     Everything that can be known before is checked before, and the folder is there whole or not at
     all. A run that was killed goes on from its last checkpoint when it is asked for again. It
     blocks. Raises what `train` raises, `AdapterExistsError` where the folder is taken, and
-    `BackendError` for a base that is not there.
+    `BackendError` for a base that is not there, `CapacityError` for a full memory, `AdapterError`
+    for a full disk.
     """
     plan, progress = plan or HypernetPlan(), progress or Progress()
     target = job.out.expanduser().absolute()
     check_room(target, job.force)
+
+    def ways() -> str:
+        sizes = f"--tasks-per-step (now {plan.tasks_per_step}), --rows-per-task"
+        return f"{sizes} (now {plan.rows_per_task}), --max-length or --rank (now {job.rank})"
+
+    with told_to_lower(ways, target):
+        return _make(job, plan, progress, target)
+
+
+def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path) -> MadeHypernet:
     parts = parted(read_tasks(job.data), job, plan.seed)
     encoder = encoder_named(job.encoder)
     base = find_base(job.base)

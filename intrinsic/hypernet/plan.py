@@ -26,7 +26,7 @@ class HypernetPlan:
     steps: int = 1500
     tasks_per_step: int = 16
     rows_per_task: int = 8
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.0
     nonsense_share: float = 0.06
     nonsense_weight: float = 1.0

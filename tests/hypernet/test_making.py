@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from intrinsic.errors import AdapterExistsError, ConfigError, HypernetError
+from intrinsic.errors import (
+    AdapterError,
+    AdapterExistsError,
+    CapacityError,
+    ConfigError,
+    HypernetError,
+    IntrinsicError,
+)
+from intrinsic.hypernet import making
 from intrinsic.hypernet.encoded import TaskEncoder
 from intrinsic.hypernet.job import HypernetJob, kept_back, parted
 from intrinsic.hypernet.loop import train
@@ -17,6 +26,7 @@ from intrinsic.hypernet.making import gate_for, make_hypernet
 from intrinsic.hypernet.scores import generated_for, score_tasks
 from intrinsic.hypernet.tasks import Task
 from tests.hypernet.taught import PLAN, TASKS, course, task
+from tests.training.given import write_base, write_rows
 
 ROWS = tuple((str(n), "r") for n in range(10))
 MANY = tuple(Task(name, (f"d {name}",), ROWS) for name in "abcdefghij")
@@ -117,6 +127,36 @@ def test_a_network_that_learned_nothing_gets_no_gate() -> None:
     given = course()
     with pytest.raises(HypernetError, match="learned nothing, its weights are 0"):
         gate_for(given.model, given.network, given.encoder, TASKS)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "words"),
+    [
+        (MemoryError(), CapacityError, r"lower --tasks-per-step \(now 4\), --rows-per-task"),
+        (OSError(errno.ENOSPC, "No space left on device"), AdapterError, "its disk is full"),
+    ],
+)
+def test_full_memory_and_full_disk_are_told_in_words(
+    fault: Exception,
+    error: type[IntrinsicError],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    write_rows(tmp_path / "a.jsonl", [{"prompt": "p", "response": "r"}] * 4)
+    index = [{"task": n, "instruction": n, "file": "a.jsonl"} for n in "ab"]
+    write_rows(tmp_path / "index.jsonl", index)
+    write_base(tmp_path / "base")
+    monkeypatch.setattr(making, "train", fail)
+    with pytest.raises(error, match=words):
+        make_hypernet(
+            HypernetJob(str(tmp_path / "base"), tmp_path, tmp_path / "out", validation_share=0.0),
+            PLAN,
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_is_taken_is_told_first(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -20,20 +20,25 @@ _FULL_DISK = (
 )  # fmt: skip
 
 
-@contextmanager
-def in_words(plan: LoraPlan, folder: Path) -> Iterator[None]:
+def in_words(plan: LoraPlan, folder: Path) -> AbstractContextManager[None]:
     """Turn a full memory into a `CapacityError`, a full disk into an `AdapterError`.
 
     `folder` is what is written to. Anything else gets out as it is.
     """
+    return told_to_lower(lambda: _ways(plan), folder)
+
+
+@contextmanager
+def told_to_lower(ways: Callable[[], str], folder: Path) -> Iterator[None]:
+    """The same for any training; `ways` says what to lower where the memory is full."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _memory(plan) from error
+        raise _memory(ways()) from error
     except (OSError, RuntimeError, SafetensorError) as error:
         text = str(error).lower()
         if any(words in text for words in _FULL_MEMORY):
-            raise _memory(plan) from error
+            raise _memory(ways()) from error
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or any(words in text for words in _FULL_DISK):
             raise AdapterError(
@@ -48,16 +53,18 @@ def in_words(plan: LoraPlan, folder: Path) -> Iterator[None]:
         raise
 
 
-def _memory(plan: LoraPlan) -> CapacityError:
+def _memory(ways: str) -> CapacityError:
+    return CapacityError(f"the memory is too small for this training; lower {ways}")
+
+
+def _ways(plan: LoraPlan) -> str:
     ways = [f"--batch-tokens (now {plan.batch_tokens})"]
     ways.append(f"--max-length (now {plan.max_length})" if plan.max_length else "--max-length")
     ways.append(f"--rank (now {plan.rank})")
     more = "" if plan.gradient_checkpointing else ", or give --gradient-checkpointing"
     if plan.dtype == "fp32":
         more += ", or --dtype bf16"
-    return CapacityError(
-        f"the memory is too small for this training; lower {', '.join(ways)}{more}"
-    )
+    return f"{', '.join(ways)}{more}"
 
 
 def not_a_number(step: int, learning_rate: float) -> BackendError:
