@@ -86,6 +86,7 @@ def run_hypernet_generate(
     query: str,
     out: Path,
     base: str | None,
+    example: tuple[str, str] | None,
     *,
     gated: bool,
     force: bool,
@@ -97,7 +98,8 @@ def run_hypernet_generate(
 
     check_target(out, replace=force)
     with _quiet():
-        made = export_for(open_hypernet(folder, base), query, out, gated=gated, replace=force)
+        opened = open_hypernet(folder, base)
+        made = export_for(opened, query, out, gated=gated, example=example, replace=force)
     if as_json:
         print_json(made.as_json())
         return
@@ -105,8 +107,11 @@ def run_hypernet_generate(
         f"{out} is written: rank {made.generated.rank}, {len(made.generated.factors)} layers, "
         f"the largest change is {made.generated.relative_norm:.3g} of a layer's weights"
     )
-    verdict = "admits it" if made.verdict.admitted else "would refuse it"
-    tell(f"the gate {verdict}: {made.verdict.reason}")
+    if made.verdict is not None:
+        verdict = "admits it" if made.verdict.admitted else "would refuse it"
+        tell(f"the gate {verdict}: {made.verdict.reason}")
+    if made.check is not None:
+        tell(made.check.reason)
 
 
 @contextmanager

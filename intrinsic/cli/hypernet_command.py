@@ -133,13 +133,17 @@ def generate(
     gated: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Whether the gate may refuse the query.")
     ] = True,
+    example: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="PROMPT ANSWER", help="Write it only where it helps on this one."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the adapter there.")] = False,
     json: Json = False,
 ) -> None:
     """Write the adapter of a query, in PEFT's format."""
     from intrinsic.cli.hypernet import run_hypernet_generate
 
-    run_hypernet_generate(folder, query, out, base, gated=gated, force=force, as_json=json)
+    run_hypernet_generate(folder, query, out, base, example, gated=gated, force=force, as_json=json)
 
 
 def _split(texts: Texts) -> tuple[str, ...]:

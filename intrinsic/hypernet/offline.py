@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from intrinsic.card import AdapterCard
 from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.hypernet.base_norms import base_norms
+from intrinsic.hypernet.check import ExampleCheck, check_on_model
 from intrinsic.hypernet.checkpoint import Saved, load
 from intrinsic.hypernet.encoded import TaskEncoder
 from intrinsic.hypernet.encoders import TextEncoder, encoder_named
@@ -21,9 +23,10 @@ from intrinsic.hypernet.generated import Generated, export
 from intrinsic.hypernet.generator import WeightGenerator
 from intrinsic.hypernet.job import LEARNED, VALIDATION, kept_back
 from intrinsic.hypernet.marks import BaseMark, EncoderMark
-from intrinsic.hypernet.scores import TaskScore, score_tasks
+from intrinsic.hypernet.scores import TaskScore, generated_for, score_tasks
 from intrinsic.hypernet.tasks import Task
 from intrinsic.training.lora.base import find_base, load_base
+from intrinsic.training.scoring import pad_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +42,21 @@ class OpenHypernet:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An adapter's folder, the gate's verdict on its query, and how large the change is."""
+    """An adapter's folder, and what gate and example said of its query, where there were any."""
 
     folder: Path
     query: str
-    verdict: Verdict
+    verdict: Verdict | None
     generated: Generated
+    check: ExampleCheck | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
             "path": str(self.folder),
             "query": self.query,
-            "gate": asdict(self.verdict),
+            "gate": None if self.verdict is None else asdict(self.verdict),
+            "example": None if self.check is None else asdict(self.check),
             "relative_norm": self.generated.relative_norm,
             "rank": self.generated.rank,
             "alpha": self.generated.alpha,
@@ -101,12 +106,19 @@ def open_hypernet(folder: Path, base: str | None = None) -> OpenHypernet:
 
 
 def export_for(
-    opened: OpenHypernet, query: str, out: Path, *, gated: bool = True, replace: bool = False
+    opened: OpenHypernet,
+    query: str,
+    out: Path,
+    *,
+    gated: bool = True,
+    example: tuple[str, str] | None = None,
+    replace: bool = False,
 ) -> Exported:
     """Generate the adapter of a query and write its folder, which PEFT loads.
 
-    Raises `HypernetError` where the gate refuses it, unless it is not asked (`gated`), and
-    `ConfigError` for a query without text; nothing is written then.
+    Raises `HypernetError` where the gate refuses it, unless it is not asked (`gated`), and where
+    the loss on the `example` (prompt and answer) is not lower with the weights; `ConfigError` for a
+    query without text. Nothing is written then.
     """
     if not query.strip():
         raise ConfigError("the query is empty; say in a sentence what the adapter is for")
@@ -114,18 +126,20 @@ def export_for(
     network = opened.saved.network
     generator = WeightGenerator(network, base_norms(opened.model, network.targets))
     generated = generator.generate(embedding)
-    verdict = Verdict(True, float("nan"), "it has no gate")
-    if opened.saved.gate is not None:
-        verdict = opened.saved.gate.admits(embedding, generated.relative_norm)
-    if gated and not verdict.admitted:
+    gate = opened.saved.gate
+    verdict = None if gate is None else gate.admits(embedding, generated.relative_norm)
+    if gated and verdict is not None and not verdict.admitted:
         raise HypernetError(
             f"the hypernetwork does not answer {query!r:.80}: {verdict.reason}; put it in words of "
             "the tasks that it was trained on, or leave the gate out (--no-gate)"
         )
+    check = None if example is None else _checked(opened, query, embedding, example)
+    if check is not None and not check.passed:
+        raise HypernetError(f"the weights for {query!r:.80} do not help: {check.reason}")
     card = AdapterCard(out.name, description=query)
     name = opened.saved.base.name
     export(generated, out, base_model=name, card=card, replace=replace)
-    return Exported(out, query, verdict, generated)
+    return Exported(out, query, verdict, generated, check)
 
 
 def judge(opened: OpenHypernet, tasks: Sequence[Task], *, rows: int | None = None) -> list[Judged]:
@@ -151,6 +165,16 @@ def judge(opened: OpenHypernet, tasks: Sequence[Task], *, rows: int | None = Non
         for task, one, other in zip(encoded, bare, generated, strict=True):
             found.append(Judged(part, one, other, _refused(opened, task.embeddings)))
     return found
+
+
+def _checked(
+    opened: OpenHypernet, query: str, embedding: torch.Tensor, example: tuple[str, str]
+) -> ExampleCheck:
+    encoder = TaskEncoder(opened.model, opened.tokenizer, opened.encoder)
+    (task,) = encoder.tasks([Task("example", (query,), (example,))])
+    ids, labels = pad_batch(task.rows)
+    applied = partial(generated_for, opened.model, opened.saved.network, embedding[None])
+    return check_on_model(opened.model, ids, labels, applied)
 
 
 def _refused(opened: OpenHypernet, embeddings: torch.Tensor) -> float:

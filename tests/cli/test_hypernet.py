@@ -129,6 +129,21 @@ def test_a_refused_query_writes_nothing(
     refuses(monkeypatch, capsys, [*fixed, " ", "--force"], "the query is empty")
 
 
+def test_one_example_says_whether_the_weights_help(
+    given: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    query = TASKS[0].descriptions[0]
+    fixed = ["hypernet", "generate", str(given / "made"), "--query", query, "--out"]
+    wrong = [*fixed, str(tmp_path / "a"), "--example", "1 ?", "}~}~"]
+    refuses(monkeypatch, capsys, wrong, "do not help: on the example the loss is")
+    assert list(tmp_path.iterdir()) == []
+    found = printed(*fixed, tmp_path / "b", "--example", "1 ?", "a")
+    assert found["example"]["loss"] < found["example"]["base_loss"] - 0.05
+
+
 def test_a_training_starts_from_generated_weights(given: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"{n} ?", "response": "a"} for n in range(8)]
     write_rows(tmp_path / "rows.jsonl", rows)
