@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +83,21 @@ def chosen(tasks: Sequence[Task], names: Iterable[str]) -> tuple[Task, ...]:
         listed = ", ".join(sorted(known)[:20]) + (", ..." if len(known) > 20 else "")
         raise ConfigError(f"unknown task {unknown[0]!r}; known: {listed}")
     return tuple(known[name] for name in names)
+
+
+def thinned(task: Task, share: float, variants: int, seed: int = 0) -> Task:
+    """The task with so many more of each description, each word left out with chance `share`.
+
+    Trained on them, a network lets no single word say it all, so that other wordings fare better.
+    """
+    draw = random.Random(f"{seed} {task.name}")
+    more = [
+        " ".join(kept or words)
+        for words in map(str.split, task.descriptions)
+        for _ in range(variants)
+        for kept in [[word for word in words if draw.random() >= share]]
+    ]
+    return replace(task, descriptions=(*task.descriptions, *more))
 
 
 def digest_of(tasks: Iterable[Task]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from intrinsic.errors import ConfigError
-from intrinsic.hypernet.tasks import Task, chosen, digest_of, read_tasks
+from intrinsic.hypernet.tasks import Task, chosen, digest_of, read_tasks, thinned
 from tests.training.given import write_rows
 
 ROWS = [{"prompt": f"Shout it.\nword {n}", "response": f"WORD {n}"} for n in range(3)]
@@ -94,6 +94,17 @@ def test_the_last_rows_are_held_out_but_never_all() -> None:
     assert [p for p, _ in last.rows] == ["1", "2"]
     first, last = task.held_out(9)
     assert (len(first.rows), len(last.rows)) == (1, 2)
+
+
+def test_thinned_descriptions_lack_some_words() -> None:
+    task = Task("t", ("one two three four five six", "seven"), (("p", "r"),))
+    found = thinned(task, 0.5, 3)
+    assert found == thinned(task, 0.5, 3) != thinned(task, 0.5, 3, seed=1)
+    assert found.descriptions[:2] == task.descriptions
+    assert found.descriptions[5:] == ("seven",) * 3  # never nothing
+    for text in found.descriptions[2:5]:
+        assert 0 < len(text.split()) < 6
+        assert set(text.split()) < set(task.descriptions[0].split())
 
 
 def test_the_digest_tells_tasks_apart() -> None:
