@@ -103,6 +103,7 @@ def measure(job: Job, ends: Ends) -> dict[str, Any]:
         steps=job.steps,
         seed=job.seed,
         every=job.steps,
+        rows_per_task=job.sizes.rows_per_task,
         learning_rate=job.sizes.learning_rate,
         nonsense_share=0.0 if job.architecture == MULTI_TASK else 0.06,
     )

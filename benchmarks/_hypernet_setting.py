@@ -32,9 +32,12 @@ LEARNED, SCORED = 1, 2
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done; `oracles` is how many held-out tasks get a LoRA of their own."""
+    """How much is done; `oracles` is how many held-out tasks get a LoRA of their own.
 
-    base_steps: int = 1_500
+    `rows` are those to learn from, of each task; a step takes `rows_per_task` of 16 tasks.
+    """
+
+    base_steps: int = 1_600
     steps: int = 1_200
     other_steps: int = 1_200
     oracle_steps: int = 400
@@ -42,7 +45,9 @@ class Sizes:
     rows: int = 96
     scored_rows: int = 16
     wordings: int = 24
-    learning_rate: float = 5e-3
+    rows_per_task: int = 4
+    learning_rate: float = 3e-3
+    oracle_rate: float = 5e-3
 
 
 QUICK = Sizes(base_steps=500, steps=150, other_steps=40, oracle_steps=60, oracles=4, rows=32)
@@ -190,7 +195,7 @@ class Oracles:
         plan = HypernetPlan(
             steps=setting.sizes.oracle_steps,
             tasks_per_step=len(wanted),
-            learning_rate=setting.sizes.learning_rate,
+            learning_rate=setting.sizes.oracle_rate,
             nonsense_share=0.0,
         )
         train(Course(setting.model, setting.words, network, names, tasks), plan)
