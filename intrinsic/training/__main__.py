@@ -8,9 +8,7 @@ import multiprocessing
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from intrinsic.training import bundled_adapters, cards, corpus, judge, pretrain
 from intrinsic.training.lora.plan import Dtype
 from intrinsic.training.lora.progress import Progress
 from intrinsic.training.lora.train import trained
-from intrinsic.training.precision import faster_dtype
+from intrinsic.training.precision import faster_dtype, without_denormals
 from intrinsic.training.tokenizer import train_tokenizer
 
 RECORD = "training.json"
@@ -90,19 +88,9 @@ def make_adapter(domain: str, options: argparse.Namespace) -> None:
         rows = bundled_adapters.write_rows(options.data, domain, tokenizer, Path(kept))
         base = str(options.base)
         job = bundled_adapters.job_for(domain, rows, folder, base=base, force=options.force)
-        with _without_denormals():
+        with without_denormals():
             trained(job, plan, _Told(domain))
     cards.write_card(folder, domain, corpus.domain_rows(options.data, domain, "train"))
-
-
-@contextmanager
-def _without_denormals() -> Iterator[None]:
-    """Numbers too small for a normal float32 are 0 meanwhile: they take many times as long."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 class _Told(Progress):

@@ -25,7 +25,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from intrinsic.training.corpus import Mix
 from intrinsic.training.optim import make_optimizers, scale_learning_rates, warm_then_linear
-from intrinsic.training.precision import autocast
+from intrinsic.training.precision import autocast, without_denormals
 from intrinsic.training.tokenizer import CONTEXT_TOKENS, answer_ids, prompt_ids, save_tokenizer
 
 ECHO_TOKENS = (24, 64)
@@ -122,7 +122,6 @@ def pretrain(
 ) -> tuple[LlamaForCausalLM, PretrainResult]:
     """Train the base; with `checkpoint` a copy is written there every 200 steps."""
     torch.manual_seed(plan.seed)
-    torch.set_flush_denormal(True)
     model = LlamaForCausalLM(base_config(len(tokenizer)))
     model.set_attn_implementation("eager")  # for windows this short faster than the fused one
     model.train()
@@ -135,7 +134,7 @@ def pretrain(
     losses: list[float] = []
     tokens = 0
     started = time.monotonic()
-    with Progress(console=Console(stderr=True)) as progress:
+    with without_denormals(), Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("base", total=1.0)
         for done, seen in _train_steps(model, streams, plan, losses):
             tokens += seen
