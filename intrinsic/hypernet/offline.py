@@ -118,10 +118,12 @@ def export_for(
 
     Raises `HypernetError` where the gate refuses it, unless it is not asked (`gated`), and where
     the loss on the `example` (prompt and answer) is not lower with the weights; `ConfigError` for a
-    query without text. Nothing is written then.
+    query or an example without text. Nothing is written then.
     """
     if not query.strip():
         raise ConfigError("the query is empty; say in a sentence what the adapter is for")
+    if example is not None and not all(side.strip() for side in example):
+        raise ConfigError("the example needs a prompt and an answer that are not empty (--example)")
     embedding = torch.from_numpy(opened.encoder.encode([query]))[0]
     network = opened.saved.network
     generator = WeightGenerator(network, base_norms(opened.model, network.targets))

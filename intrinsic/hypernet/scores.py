@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from intrinsic.errors import ConfigError
 from intrinsic.hypernet.apply import applied
 from intrinsic.hypernet.encoded import EncodedTask
 from intrinsic.hypernet.network import HyperNetwork
@@ -65,8 +66,11 @@ def score_tasks(
     """Score each task, under the weights of its first so many descriptions, or bare without a
     network, on its first `rows` rows, or all.
 
-    A task's figures are means over its descriptions' tokens and rows.
+    A task's figures are means over its descriptions' tokens and rows. Raises `ConfigError` for
+    `rows` below 1.
     """
+    if rows is not None and rows < 1:
+        raise ConfigError(f"--rows is {rows}; it must be at least 1")
     queries = [
         (at, task.embeddings[nth], task.rows[:rows])
         for at, task in enumerate(tasks)
@@ -111,7 +115,7 @@ def _sums(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
     right = (logits.argmax(-1) == tokens).double()
     of = (labels[:, 1:] != IGNORED).nonzero()[:, 0]
     found = losses.new_zeros(len(rows), 5)
-    found.index_add_(0, of, torch.stack([losses, right, *torch.zeros(3, len(of))], -1).double())
+    found[:, :2].index_add_(0, of, torch.stack([losses, right], -1))
     found[:, 2] = torch.bincount(of, minlength=len(rows))
     found[:, 3] = found[:, 1] == found[:, 2]
     found[:, 4] = 1

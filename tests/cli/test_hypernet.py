@@ -139,6 +139,8 @@ def test_one_example_says_whether_the_weights_help(
     fixed = ["hypernet", "generate", str(given / "made"), "--query", query, "--out"]
     wrong = [*fixed, str(tmp_path / "a"), "--example", "1 ?", "}~}~"]
     refuses(monkeypatch, capsys, wrong, "do not help: on the example the loss is")
+    empty = [*fixed, str(tmp_path / "a"), "--example", "1 ?", " "]
+    refuses(monkeypatch, capsys, empty, "the example needs a prompt and an answer")
     assert list(tmp_path.iterdir()) == []
     found = printed(*fixed, tmp_path / "b", "--example", "1 ?", "a")
     assert found["example"]["loss"] < found["example"]["base_loss"] - 0.05

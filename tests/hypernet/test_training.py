@@ -282,6 +282,22 @@ def test_scores_are_those_of_one_row_at_a_time() -> None:
         assert one.rows == len(task_.rows)
 
 
+@pytest.mark.parametrize("rows", [0, -1])
+def test_no_rows_are_not_scored(rows: int) -> None:
+    given = course()
+    encoded = TaskEncoder(given.model, given.tokenizer, given.encoder).tasks(TASKS[:1])
+    with pytest.raises(ConfigError, match=f"--rows is {rows}; it must be at least 1"):
+        score_tasks(given.model, given.network, encoded, rows=rows)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_it_trains_and_validates_on_cuda() -> None:
+    given = course(model=model().to("cuda"))
+    trained = train(given, PLAN)
+    assert trained.validation_loss is not None
+    assert trained.validation_loss < 10
+
+
 def test_a_bare_score_has_no_weights_on_the_model() -> None:
     given = course()
     bare = given.model(tokens()).logits
