@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from intrinsic.errors import ConfigError
+from intrinsic.training.lora.checks import check_number, check_whole
 
 MOST_SEED = 2**32 - 1
 
@@ -39,16 +39,16 @@ class HypernetPlan:
 
     def __post_init__(self) -> None:
         for name in ("steps", "tasks_per_step", "rows_per_task", "every", "validation_rows"):
-            self._whole(name, 1)
+            check_whole(self, name, 1)
         for name in ("warm_up_steps", "patience"):
-            self._whole(name, 0)
-        self._whole("seed", 0, MOST_SEED)
+            check_whole(self, name, 0)
+        check_whole(self, "seed", 0, MOST_SEED)
         if self.max_length is not None:
-            self._whole("max_length", 2)
-        self._number("learning_rate", 0.0, math.inf, strict=True)
+            check_whole(self, "max_length", 2)
+        check_number(self, "learning_rate", 0.0, open_below=True)
         for name in ("weight_decay", "nonsense_weight"):
-            self._number(name, 0.0, math.inf)
-        self._number("nonsense_share", 0.0, 1.0)
+            check_number(self, name, 0.0)
+        check_number(self, "nonsense_share", 0.0, 1.0)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -61,28 +61,3 @@ class HypernetPlan:
             return self.learning_rate * (step + 1) / warm
         done = (step - warm) / max(1, self.steps - warm)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-    def _whole(self, name: str, least: int, most: int | None = None) -> None:
-        value = getattr(self, name)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least or (most is not None and value > most):
-            upper = "" if most is None else f" and at most {most}"
-            raise ConfigError(
-                f"{_option(name)} is {value!r}; it must be a whole number of at least "
-                f"{least}{upper}"
-            )
-
-    def _number(self, name: str, low: float, high: float, *, strict: bool = False) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not low <= value < high or (strict and value == low):
-            least = "more than" if strict else "at least"
-            upper = "finite" if high == math.inf else f"less than {high:g}"
-            raise ConfigError(
-                f"{_option(name)} is {value!r}; it must be {least} {low:g} and {upper}"
-            )
-
-
-def _option(name: str) -> str:
-    """A setting as the command line spells it."""
-    return "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from intrinsic.errors import ConfigError
+from intrinsic.training.lora.checks import check_number, check_whole, option
 
 Dtype = Literal["auto", "fp32", "bf16"]
 FileDtype = Literal["fp32", "fp16", "bf16"]
@@ -54,20 +54,18 @@ class LoraPlan:
     save_dtype: FileDtype = "fp32"
 
     def __post_init__(self) -> None:
-        self._least("rank", 1)
-        self._least("epochs", 1)
-        self._least("max_steps", 1)
-        self._least("batch_tokens", 2)
-        self._least("max_length", 2)
-        self._least("seed", 0, 2**32 - 1)
-        self._least("patience", 0)
-        self._least("every", 1)
-        self._between("alpha", 0.0, math.inf)
-        self._between("learning_rate", 0.0, math.inf)
-        self._between("validation_share", 0.0, 1.0)
-        for name in ("dropout", "blank_share"):
-            if getattr(self, name) != 0:
-                self._between(name, 0.0, 1.0)
+        for name, least in (("rank", 1), ("epochs", 1), ("batch_tokens", 2), ("patience", 0)):
+            check_whole(self, name, least)
+        for name, least in (("max_steps", 1), ("max_length", 2), ("every", 1)):
+            if getattr(self, name) is not None:
+                check_whole(self, name, least)
+        check_whole(self, "seed", 0, 2**32 - 1)
+        if self.alpha is not None:
+            check_number(self, "alpha", 0.0, open_below=True)
+        check_number(self, "learning_rate", 0.0, open_below=True)
+        check_number(self, "validation_share", 0.0, 1.0, open_below=True)
+        check_number(self, "dropout", 0.0, 1.0)
+        check_number(self, "blank_share", 0.0, 1.0)
         self._one_of("dtype", get_args(Dtype))
         self._one_of("device", get_args(Device))
         self._one_of("save_dtype", get_args(FileDtype))
@@ -81,35 +79,8 @@ class LoraPlan:
         """Return plain values."""
         return asdict(self) | {"targets": list(self.targets)}
 
-    def _least(self, name: str, least: int, most: int | None = None) -> None:
-        value = getattr(self, name)
-        if value is None:
-            return
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least or (most is not None and value > most):
-            upper = "" if most is None else f" and at most {most}"
-            raise ConfigError(
-                f"{_option(name)} is {value!r}; it must be a whole number of at least "
-                f"{least}{upper}"
-            )
-
-    def _between(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        if value is None:
-            return
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not low < value < high:
-            upper = "finite" if high == math.inf else f"less than {high:g}"
-            raise ConfigError(
-                f"{_option(name)} is {value!r}; it must be more than {low:g} and {upper}"
-            )
-
     def _one_of(self, name: str, known: tuple[str, ...]) -> None:
         value = getattr(self, name)
         if value not in known:
-            raise ConfigError(f"{_option(name)} is {value!r}; it must be one of {', '.join(known)}")
+            raise ConfigError(f"{option(name)} is {value!r}; it must be one of {', '.join(known)}")
 
-
-def _option(name: str) -> str:
-    """A setting as the command line spells it."""
-    return "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
