@@ -429,7 +429,7 @@ def test_cuda_that_is_not_there_is_refused(folder: Path, monkeypatch: pytest.Mon
         ({"learning_rate": 0.0}, "--lr is 0.0; it must be more than 0"),
         ({"learning_rate": float("nan")}, "--lr is nan"),
         ({"alpha": -1.0}, "--alpha is -1.0"),
-        ({"dropout": 1.0}, "--dropout is 1.0; it must be more than 0 and less than 1"),
+        ({"dropout": 1.0}, "--dropout is 1.0; it must be at least 0 and less than 1"),
         ({"validation_share": 0.0}, "--validation-share is 0.0"),
         ({"max_length": 1}, "--max-length is 1"),
         ({"seed": 2**32}, "--seed is 4294967296"),
