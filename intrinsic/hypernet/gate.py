@@ -62,9 +62,12 @@ class Gate:
     def admits(self, embedding: Embedding, relative_norm: float | None = None) -> Verdict:
         """Judge one embedding `(d,)`, and the size of what was generated where it is given.
 
-        Raises as `score` does.
+        One of zeros, as of a query without words, is refused whatever the threshold. Raises as
+        `score` does.
         """
         score = self.score(embedding)
+        if not torch.as_tensor(embedding).any():
+            return Verdict(False, score, "its embedding is zero: it says nothing")
         if score < self.threshold:
             return Verdict(
                 False,

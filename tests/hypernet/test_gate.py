@@ -40,6 +40,12 @@ def test_far_from_all_is_refused_in_words() -> None:
     assert gate.admits(AXES[0]).admitted
 
 
+def test_a_query_without_words_is_refused_whatever_the_threshold() -> None:
+    verdict = Gate(AXES, -2.0).admits(torch.zeros(4))
+    assert (verdict.admitted, verdict.score) == (False, 0.0)
+    assert "it says nothing" in verdict.reason
+
+
 def test_a_change_that_is_too_large_is_refused_in_words() -> None:
     gate = Gate(AXES, 0.0, max_relative_norm=0.5)
     assert gate.admits(AXES[0], 0.5).admitted
