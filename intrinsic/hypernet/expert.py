@@ -17,7 +17,7 @@ import anyio
 
 from intrinsic.backends import Capability
 from intrinsic.card import AdapterCard
-from intrinsic.errors import CapabilityError, ConfigError
+from intrinsic.errors import AdapterNotFoundError, CapabilityError, ConfigError, HypernetError
 from intrinsic.hypernet.base_norms import base_norms
 from intrinsic.hypernet.cache import GeneratedCache
 from intrinsic.hypernet.check import Example, ExampleCheck
@@ -82,6 +82,7 @@ class InstantExpert:
         self._checks: OrderedDict[tuple[str, str], ExampleCheck] = OrderedDict()
         self._generating = threading.Lock()
         self._placing = anyio.Lock()
+        self._closed = False
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -106,8 +107,9 @@ class InstantExpert:
 
         Its confidence is the similarity that the gate saw. With an `example`, its weights must
         lower the loss on it. Raises `EncoderError` and `HypernetError`, and `CapacityError` where
-        host memory has no room.
+        host memory has no room; `HypernetError` too after `close`.
         """
+        self._demand_open()
         found = await run_to_end(self._generate, query)
         if isinstance(found, Refusal):
             return found
@@ -126,7 +128,13 @@ class InstantExpert:
         return Selection(key, confidence, self.options.weight, f"generated: {verdict.reason}")
 
     async def close(self) -> None:
-        """Let every generated adapter go, once the requests that hold it have ended."""
+        """Let every generated adapter go, once the requests that hold it have ended.
+
+        From the call on none is generated any more. One that was cancelled may be called again.
+        """
+        self._closed = True
+        async with self._placing:
+            pass  # what is being placed is among the adapters then
         for key in self.adapters:
             await self.manager.retire(key)
             self._forget(key)
@@ -153,6 +161,7 @@ class InstantExpert:
     async def _place(self, key: str, generated: Generated) -> None:
         """Have an adapter in host memory and in the registry; others go where it is too many."""
         async with self._placing:
+            self._demand_open()
             checkpoint = self._kept.get(key)
             if checkpoint is None:
                 checkpoint = as_checkpoint(generated, base_model=self.manager.backend.name)
@@ -179,8 +188,18 @@ class InstantExpert:
 
     async def _drop(self, key: str) -> None:
         """Let an adapter go, unless a request holds it."""
-        if key in self._kept and await self.manager.discard(key):
+        if key not in self._kept:
+            return
+        try:
+            gone = await self.manager.discard(key)
+        except AdapterNotFoundError:  # others took it out of the registry
+            gone = True
+        if gone:
             self._forget(key)
+
+    def _demand_open(self) -> None:
+        if self._closed:
+            raise HypernetError("the expert was closed and generates no more; open another one")
 
     def _forget(self, key: str) -> None:
         checkpoint = self._kept.pop(key, None)

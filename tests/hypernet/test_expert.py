@@ -374,6 +374,56 @@ async def test_a_catalogs_registry_holds_them_beside_its_own(tmp_path: Path) -> 
 
 
 @both_backends
+async def test_what_others_took_out_of_the_registry_is_in_nobodys_way(tmp_path: Path) -> None:
+    manager = manager_of(tmp_path)
+    expert = expert_of(manager, threshold=-2, max_cached=1)
+    manager.registry.remove_adapter(await offered(expert, "one word"))
+    later = [await offered(expert, query) for query in ("two words", "three words")]
+    assert expert.adapters == (later[1],)
+    async with manager.lease(later[1]):
+        assert traces(manager)["device"] == [later[1]]
+    await expert.close()
+    assert traces(manager) == NOTHING
+
+
+@both_backends
+async def test_nothing_comes_while_it_closes_or_after(tmp_path: Path) -> None:
+    manager = manager_of(tmp_path)
+    expert = expert_of(manager)
+    key = await offered(expert)
+    async with anyio.create_task_group() as group:
+        async with manager.lease(key):
+            group.start_soon(expert.close)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(HypernetError, match="was closed and generates no more"):
+                await expert.offer(DESCRIPTIONS[1])
+    with pytest.raises(HypernetError, match="was closed and generates no more"):
+        await expert.offer(KNOWN)
+    await expert.close()
+    assert traces(manager) == NOTHING
+
+
+@both_backends
+async def test_what_is_on_its_way_when_it_closes_is_not_left_behind(tmp_path: Path) -> None:
+    manager = manager_of(tmp_path)
+    expert = expert_of(manager)
+    found: list[object] = []
+
+    async def ask() -> None:
+        with pytest.raises(HypernetError, match="was closed"):
+            found.append(await expert.offer(KNOWN))
+
+    expert._generating.acquire()
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        await expert.close()
+        expert._generating.release()
+    assert found == []
+    assert traces(manager) == NOTHING
+
+
+@both_backends
 async def test_bad_input_is_one_error_and_changes_nothing(tmp_path: Path) -> None:
     manager = manager_of(tmp_path, max_host_bytes=100)
     expert = expert_of(manager)
