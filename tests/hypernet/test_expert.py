@@ -391,12 +391,11 @@ async def test_nothing_comes_while_it_closes_or_after(tmp_path: Path) -> None:
     manager = manager_of(tmp_path)
     expert = expert_of(manager)
     key = await offered(expert)
-    async with anyio.create_task_group() as group:
-        async with manager.lease(key):
-            group.start_soon(expert.close)
-            await anyio.wait_all_tasks_blocked()
-            with pytest.raises(HypernetError, match="was closed and generates no more"):
-                await expert.offer(DESCRIPTIONS[1])
+    async with anyio.create_task_group() as group, manager.lease(key):
+        group.start_soon(expert.close)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(HypernetError, match="was closed and generates no more"):
+            await expert.offer(DESCRIPTIONS[1])
     with pytest.raises(HypernetError, match="was closed and generates no more"):
         await expert.offer(KNOWN)
     await expert.close()
