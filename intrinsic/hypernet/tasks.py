@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic.errors import ConfigError
-from intrinsic.training.lora.rows import read_rows
+from intrinsic.training.lora.rows import read_rows, refuse_broken
 
 INDEX_NAME = "index.jsonl"
+_HALF = re.compile("[\ud800-\udfff]")
 _FORM = '{"task": "NAME", "instruction": "what it is about", "file": "NAME.jsonl"}'
 
 
@@ -49,13 +51,13 @@ def read_tasks(folder: str | Path) -> tuple[Task, ...]:
 
     A line has `task`, `file`, and `instruction` or a list of `descriptions`; `split` may name the
     part that a task belongs to. Rows are those of `intrinsic train`. An instruction that stands in
-    front of a prompt is taken off: it reaches the model through the weights alone. Raises
-    `ConfigError` with file and line.
+    front of a prompt is taken off: it reaches the model through the weights alone. Rows of more
+    turns than two are refused. Raises `ConfigError` with file and line.
     """
     folder = Path(folder)
     index = folder / INDEX_NAME
     try:
-        lines = index.read_text(encoding="utf-8-sig").splitlines()
+        lines = index.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
         raise ConfigError(
@@ -112,20 +114,24 @@ def digest_of(tasks: Iterable[Task]) -> str:
 def _task(folder: Path, line: str, where: str) -> Task:
     try:
         given: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{where}: it is no JSON ({error.msg}); write {_FORM}") from None
+    except (ValueError, RecursionError) as error:
+        why = getattr(error, "msg", None) or error
+        raise ConfigError(f"{where}: it is no JSON ({why}); write {_FORM}") from None
     if not isinstance(given, dict):
         raise ConfigError(f"{where}: it holds {line.strip()!r:.60}; write {_FORM}")
     name, file = (_text(given.get(key), key, where) for key in ("task", "file"))
     descriptions = _descriptions(given, where)
     split = given.get("split")
-    rows = [
-        (_without(descriptions, row.question), row.response)
-        for row in read_rows(folder / file).rows
-    ]
-    return Task(
-        name, descriptions, tuple(rows), "" if split is None else _text(split, "split", where)
-    )
+    rows = _rows(folder / file, descriptions)
+    return Task(name, descriptions, rows, "" if split is None else _text(split, "split", where))
+
+
+def _rows(file: Path, descriptions: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    rows = read_rows(file).rows
+    why = "it has more turns than a prompt and a response; a described task has these two alone"
+    longer = [row for row in rows if [turn["role"] for turn in row.turns] != ["user"]]
+    refuse_broken(file, [(row.line, why) for row in longer])
+    return tuple((_without(descriptions, row.question), row.response) for row in rows)
 
 
 def _descriptions(given: dict[str, Any], where: str) -> tuple[str, ...]:
@@ -138,7 +144,9 @@ def _descriptions(given: dict[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _text(value: object, what: str, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
+    # Half a character cannot be written, and no file's name holds NUL.
+    sound = isinstance(value, str) and "\0" not in value and not _HALF.search(value)
+    if not isinstance(value, str) or not sound or not value.strip():
         raise ConfigError(f"{where}: {what} is {value!r:.60}; it must be a text; write {_FORM}")
     return value
 

@@ -39,6 +39,21 @@ def test_several_descriptions_and_a_split(tmp_path: Path) -> None:
     assert found.rows[0] == ("word 0", "WORD 0")
 
 
+def test_separators_of_lines_that_json_allows_in_a_text_are_text(tmp_path: Path) -> None:
+    line = '{"task": "shout", "instruction": "Shout\u2028it.\u0085", "file": "shout.jsonl"}\r'
+    (found,) = read_tasks(folder_with(tmp_path, line))
+    assert found.descriptions == ("Shout\u2028it.\u0085",)
+
+
+def test_conversations_are_refused_by_their_lines(tmp_path: Path) -> None:
+    turns = [{"role": r, "content": r} for r in ("system", "user", "assistant")]
+    rows = [*ROWS, {"messages": turns[1:]}, {"messages": turns}, {"messages": turns[1:] * 2}]
+    with pytest.raises(ConfigError, match="2 broken rows") as caught:
+        read_tasks(folder_with(tmp_path, SHOUT, rows=rows))
+    assert "line 5: it has more turns" in str(caught.value)
+    assert "line 6: it has more turns" in str(caught.value)
+
+
 def test_a_prompt_that_is_nothing_but_the_instruction_stays(tmp_path: Path) -> None:
     rows = [{"prompt": "Shout it.\n ", "response": "!"}, {"prompt": "Shout it.", "response": "!"}]
     (found,) = read_tasks(folder_with(tmp_path, SHOUT, rows=rows))
@@ -55,6 +70,10 @@ def test_a_prompt_that_is_nothing_but_the_instruction_stays(tmp_path: Path) -> N
         (SHOUT | {"descriptions": []}, "line 1: descriptions is []; write a list of texts"),
         (SHOUT | {"descriptions": [3]}, "line 1: a description is 3"),
         (SHOUT | {"split": 1}, "line 1: split is 1"),
+        (f'{{"task": {"9" * 5000}}}', "line 1: it is no JSON"),
+        ("[" * 100_000, "line 1: it is no JSON"),
+        (SHOUT | {"file": "a\0b"}, "line 1: file is 'a"),
+        (SHOUT | {"instruction": "\ud800!"}, "line 1: instruction is '"),
         (SHOUT | {"file": "none.jsonl"}, "none.jsonl cannot be read"),
         ("", "names no task"),
     ],
