@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
-from intrinsic.engine.fingerprint import fingerprint
 from intrinsic.registry.signature import ModelSignature
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ _SAME = 0.999
 class BaseMark:
     """A base model: a name for people, its kind and sizes, its dtype, and SHA-256 of its weights.
 
-    The weights decide; the rest says in what another model differs.
+    The weights decide, by their values: a model that was saved in half precision is the same in
+    float32. The rest says in what another model differs.
     """
 
     name: str
@@ -39,7 +41,7 @@ class BaseMark:
     def of(cls, model: nn.Module, name: str) -> BaseMark:
         """Mark a live model; every weight is read once."""
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-        return cls(name, ModelSignature.of_model(model), dtype, fingerprint(model))
+        return cls(name, ModelSignature.of_model(model), dtype, _digest(model))
 
     def differences(self, other: BaseMark) -> list[str]:
         """In what another model differs, in words; nothing where its weights are the same."""
@@ -105,6 +107,19 @@ class EncoderMark:
     def from_json(cls, values: Mapping[str, Any]) -> EncoderMark:
         """Build it from what `as_json` returned; KeyError, TypeError or ValueError for others."""
         return cls.of_vector(_text(values["name"]), values["probe"])
+
+
+def _digest(model: nn.Module) -> str:
+    """SHA-256 over names, shapes and values of all parameters and buffers, in hex."""
+    digest = hashlib.sha256()
+    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    tensors.update(model.named_buffers(remove_duplicate=False))
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}:{tuple(tensor.shape)};".encode())
+        values = tensor.detach().cpu()
+        values = values.float() if values.is_floating_point() and values.itemsize < 4 else values
+        digest.update(values.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _cosine(one: Sequence[float], other: Sequence[float]) -> float:

@@ -111,6 +111,16 @@ def test_other_weights_are_refused_and_the_sentence_says_so(base: BaseMark, tmp_
         load(folder, base=BaseMark.of(gpt2(), "other"))
 
 
+def test_half_precision_is_the_same_base_in_float32(tmp_path: Path) -> None:
+    half = llama(dtype=torch.bfloat16)
+    folder = saved(tmp_path / "net", BaseMark.of(llama(dtype=torch.bfloat16).float(), "in fp32"))
+    load(folder, base=BaseMark.of(half, "in bf16"))
+    with torch.no_grad():
+        half.lm_head.weight[0, 0] += 1
+    with pytest.raises(HypernetError, match="dtype float32 against bfloat16"):
+        load(folder, base=BaseMark.of(half, "changed"))
+
+
 def test_another_encoder_is_refused_and_the_sentence_says_so(
     base: BaseMark, tmp_path: Path
 ) -> None:
