@@ -109,6 +109,9 @@ def load(
             f"{path / CONFIG} cannot be used: {error}; import the module of an architecture of "
             "your own first"
         ) from None
+    except (TypeError, RuntimeError, OverflowError) as error:
+        why = str(error).split("\n")[0]
+        raise HypernetError(f"{path / CONFIG} is damaged ({why}); save it again") from None
     gate = _gate(settings.get("gate"), descriptions, path)
     return Saved(network, *marks, gate=gate, record=record)
 

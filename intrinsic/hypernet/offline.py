@@ -133,7 +133,8 @@ def export_for(
     if gated and verdict is not None and not verdict.admitted:
         raise HypernetError(
             f"the hypernetwork does not answer {query!r:.80}: {verdict.reason}; put it in words of "
-            "the tasks that it was trained on, or leave the gate out (--no-gate)"
+            "the tasks that it was trained on, or generate it without the gate "
+            "(intrinsic hypernet generate --no-gate)"
         )
     check = None if example is None else _checked(opened, query, embedding, example)
     if check is not None and not check.passed:
@@ -148,11 +149,17 @@ def judge(opened: OpenHypernet, tasks: Sequence[Task], *, rows: int | None = Non
     """Score tasks with and without the network, on rows that it did not learn.
 
     What was learned is known from the network's record; a task that it does not name is unseen.
+    Raises `HypernetError` for a record that says something else under its names.
     """
-    named = opened.saved.record.get("tasks", {})
-    validation = set(named.get(VALIDATION, ()))
-    learned = set(named.get(LEARNED, ()))
-    kept = int(opened.saved.record.get("held_rows", 0))
+    record = opened.saved.record
+    try:
+        named, kept = record.get("tasks", {}), int(record.get("held_rows", 0))
+        validation, learned = (set(named.get(part, ())) for part in (VALIDATION, LEARNED))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise HypernetError(
+            f"{opened.folder}: its record does not say what was learned ({error}); "
+            "train it with 'intrinsic hypernet train', or save it without a record"
+        ) from None
     parts = {
         "seen": [kept_back(task, kept)[1] or task for task in tasks if task.name in learned],
         "validation": [task for task in tasks if task.name in validation],

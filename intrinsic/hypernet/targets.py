@@ -33,7 +33,7 @@ class TargetShape:
     transposed: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name:
+        if not isinstance(self.name, str) or not self.name:
             raise ConfigError("a target has no name; give the layer's full name in the model")
         for side in ("in_features", "out_features"):
             size = getattr(self, side)

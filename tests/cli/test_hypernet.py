@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,17 @@ def test_tasks_are_judged_on_rows_that_were_not_learned(given: Path) -> None:
     head, *rows = run(*fixed).stdout.strip().split("\n")
     assert head.split("\t")[:3] == ["task", "part", "rows"]
     assert len(rows) == 6
+
+
+def test_a_record_of_another_kind_is_refused(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(given / "made", tmp_path / "made")
+    config = tmp_path / "made" / "config.json"
+    for record in ({"tasks": ["say-a"]}, {"held_rows": "some"}):
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"record": record}))
+        asked = ["hypernet", "eval", str(tmp_path / "made"), "--data", str(given / "data")]
+        refuses(monkeypatch, capsys, asked, "its record does not say what was learned")
 
 
 def test_a_query_becomes_an_adapter(given: Path, tmp_path: Path) -> None:
