@@ -29,8 +29,9 @@ from intrinsic.hypernet.tasks import Task
 FEW, FEW_STEPS, FEW_TASKS = 8, 10, 16
 FEW_RATE = 3e-3
 MULTI_TASK = "multi_task"
-OPTIONS: Mapping[str, Mapping[str, Any]] = {}
-"""What an architecture is built with where its own defaults are not meant."""
+DEFAULT = "core_linear"
+BUILT: Mapping[str, tuple[str, Mapping[str, Any]]] = {DEFAULT: ("core", {"linear": True})}
+"""Architecture and options of what is not an architecture's own default."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,8 @@ def share(bare: float, found: float, oracle: float) -> float:
 
 def _course(job: Job, setting: Setting) -> tuple[HyperNetwork, Course]:
     if job.architecture != MULTI_TASK:
-        options = OPTIONS.get(job.architecture, {})
-        network = setting.network(job.architecture, job.seed, **options)
+        architecture, options = BUILT.get(job.architecture, (job.architecture, {}))
+        network = setting.network(architecture, job.seed, **options)
         return network, setting.course(network)
     torch.manual_seed(job.seed)
     network = HyperNetwork(targets_of(setting.model), 1, RANK, ALPHA, architecture="table")

@@ -38,19 +38,21 @@ class Sizes:
     """
 
     base_steps: int = 1_600
-    steps: int = 1_200
-    other_steps: int = 1_200
+    steps: int = 1_500
+    other_steps: int = 1_500
     oracle_steps: int = 400
     oracles: int = 8
     rows: int = 96
     scored_rows: int = 16
-    wordings: int = 24
+    wordings: int = 48
     rows_per_task: int = 4
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     oracle_rate: float = 5e-3
 
 
-QUICK = Sizes(base_steps=500, steps=150, other_steps=40, oracle_steps=60, oracles=4, rows=32)
+QUICK = Sizes(
+    base_steps=500, steps=150, other_steps=40, oracle_steps=60, oracles=4, rows=32, wordings=16
+)
 
 
 @dataclass
@@ -146,7 +148,7 @@ class Setting:
         said = task.descriptions(wordings, seed, new=new)
         return Task(task.name, said, task.rows(rows, seed))
 
-    def network(self, architecture: str, seed: int, **options: int) -> HyperNetwork:
+    def network(self, architecture: str, seed: int, **options: int | bool) -> HyperNetwork:
         """A fresh hypernetwork for the base."""
         torch.manual_seed(seed)
         dimension = self.encoder.dimension

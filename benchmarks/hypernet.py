@@ -12,6 +12,8 @@ learned. Nothing is chosen on held-out pairs.
   unseen pairs, described in wordings for training; `_worst` is the worst training of all;
   `_new_wording` in wordings never trained on; `_new_skill` on an operation that the base never
   saw, in combinations that the hypernetwork never saw.
+- The default is `core` with a linear trunk (`core_linear`), chosen on validation pairs; `core` is
+  the same with a bend in it.
 - `accuracy`: share of answers that greedy generation gets right to the last sign.
 - `multi_task` is one LoRA for all tasks, `nearest_adapter` the LoRA of the trained task whose
   descriptions are nearest, `prompted` the base that reads the description.
@@ -43,12 +45,11 @@ from typing import Any
 import torch
 
 from benchmarks._hypernet_bundled import bundled
-from benchmarks._hypernet_runs import MULTI_TASK, Ends, Job, measure, prepare
+from benchmarks._hypernet_runs import DEFAULT, MULTI_TASK, Ends, Job, measure, prepare
 from benchmarks._hypernet_setting import QUICK, Sizes
 from benchmarks._hypernet_times import half_b, times
 
-DEFAULT = "core"
-OTHERS = ("core_diagonal", "shared_heads", "per_rank", "heads", MULTI_TASK)
+OTHERS = ("core", "core_diagonal", "shared_heads", "per_rank", "heads", MULTI_TASK)
 
 
 def run(argv: Sequence[str]) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--others", nargs="*", choices=OTHERS, default=list(OTHERS))
     parser.add_argument("--data", type=Path, help="described tasks for the bundled model, too")
     parser.add_argument("--data-steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, help="of every training")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, help="trainings of the default on each split")
     parser.add_argument("--splits", type=int, choices=range(1, 5))
@@ -90,6 +92,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 def _jobs(options: argparse.Namespace, cache: Path) -> list[Job]:
     """The trainings, the default's first."""
     sizes = QUICK if options.quick else Sizes()
+    if options.steps is not None:
+        sizes = replace(sizes, steps=options.steps, other_steps=options.steps)
     splits = options.splits or (1 if options.quick else 4 if options.full else 2)
     seeds = options.seeds or (1 if options.quick else 3)
     first = Job(0, DEFAULT, 0, sizes, cache, options.encoder, is_default=True)
@@ -119,7 +123,7 @@ def _measured(jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, Any
 
 
 def _timed(job: Job, rounds: int) -> dict[str, Any]:
-    return times(job.setting(), DEFAULT, rounds) | half_b(DEFAULT, rounds)
+    return times(job.setting(), "core", rounds) | half_b("core", rounds)
 
 
 def _keys(

@@ -27,11 +27,18 @@ class Core(Architecture):
     """A full `r × r` core per target; the payload is `(n, targets, r, r)`.
 
     The cores start at 0, the factors at random: `A` so that `A x` has the variance of `x`, `B` so
-    that `B h` has that of `h`. `hidden_dim` is the width of the one hidden layer.
+    that `B h` has that of `h`. `hidden_dim` is the width of the one hidden layer; where it is
+    `linear`, what words say adds up, which carries over better to combinations never seen.
     """
 
     def __init__(
-        self, targets: Sequence[TargetShape], embed_dim: int, rank: int, *, hidden_dim: int = 128
+        self,
+        targets: Sequence[TargetShape],
+        embed_dim: int,
+        rank: int,
+        *,
+        hidden_dim: int = 128,
+        linear: bool = False,
     ) -> None:
         super().__init__(targets, embed_dim, rank)
         hidden = at_least_one("hidden_dim", hidden_dim)
@@ -45,7 +52,8 @@ class Core(Architecture):
         self.B = nn.ParameterList(
             torch.randn(len(group), group.out_features, rank) / rank**0.5 for group in self._groups
         )
-        self.trunk = nn.Sequential(nn.LayerNorm(embed_dim), nn.Linear(embed_dim, hidden), nn.GELU())
+        bend = nn.Identity() if linear else nn.GELU()
+        self.trunk = nn.Sequential(nn.LayerNorm(embed_dim), nn.Linear(embed_dim, hidden), bend)
         self.cores = nn.Linear(hidden, len(targets) * self._core_size)
         nn.init.zeros_(self.cores.weight)
         nn.init.zeros_(self.cores.bias)
