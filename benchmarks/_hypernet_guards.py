@@ -68,7 +68,9 @@ def guards(setting: Setting, network: HyperNetwork) -> dict[str, Any]:
 
 def _gate(setting: Setting) -> tuple[Gate, Calibration]:
     vectors = {
-        task.name: setting.encoder.encode(task.descriptions[:: len(task.descriptions) // KEPT])
+        task.name: setting.encoder.encode(
+            task.descriptions[:: max(1, len(task.descriptions) // KEPT)]
+        )
         for task in setting.learned
     }
     nonsense = setting.encoder.encode(CALIBRATION)
