@@ -67,12 +67,10 @@ def guards(setting: Setting, network: HyperNetwork) -> dict[str, Any]:
 
 
 def _gate(setting: Setting) -> tuple[Gate, Calibration]:
-    vectors = {
-        task.name: setting.encoder.encode(
-            task.descriptions[:: max(1, len(task.descriptions) // KEPT)]
-        )
-        for task in setting.learned
-    }
+    vectors = {}
+    for task in setting.learned:
+        every = max(1, len(task.descriptions) // KEPT)
+        vectors[task.name] = setting.encoder.encode(task.descriptions[::every])
     nonsense = setting.encoder.encode(CALIBRATION)
     calibration = calibrate(vectors, nonsense)
     return calibrated_gate(vectors, calibration), calibration
