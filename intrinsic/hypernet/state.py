@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from intrinsic.errors import HypernetError
 from intrinsic.hypernet.curves import History
 from intrinsic.hypernet.network import HyperNetwork
 from intrinsic.training.lora.checkpoints import STATE_FILE, Checkpoints, declare_whole, read_state
 
 WEIGHTS_FILE = "state.pt"
 _KEPT = 2
+_DAMAGED = (
+    RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError,
+    pickle.UnpicklingError,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -60,14 +66,24 @@ class State:
 
     @classmethod
     def load(cls, folder: Path, network: HyperNetwork, optimizer: torch.optim.Optimizer) -> State:
-        """Read a whole checkpoint into the network and its optimizer."""
-        figures = read_state(folder)
-        history = History.of(figures.pop("history"))
+        """Read a whole checkpoint into the network and its optimizer.
+
+        Raises `HypernetError` for one whose bytes are damaged.
+        """
         device = next(network.parameters()).device
-        tensors = torch.load(folder / WEIGHTS_FILE, map_location=device, weights_only=True)
-        network.load_state_dict(tensors["network"])
-        optimizer.load_state_dict(tensors["optimizer"])
-        return cls(**figures, history=history, best=tensors["best"])
+        try:
+            figures = read_state(folder)
+            history = History.of(figures.pop("history"))
+            tensors = torch.load(folder / WEIGHTS_FILE, map_location=device, weights_only=True)
+            state = cls(**figures, history=history, best=tensors["best"])
+            optimizer.load_state_dict(tensors["optimizer"])
+            network.load_state_dict(tensors["network"])
+        except _DAMAGED as error:
+            raise HypernetError(
+                f"the checkpoint {folder} is damaged ({type(error).__name__}); remove it to go on "
+                "from the one before it, or begin anew with --no-resume"
+            ) from error
+        return state
 
     def _figures(self) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from intrinsic.errors import ConfigError
+from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.hypernet.course import Course, Trained
 from intrinsic.hypernet.loop import train
 from intrinsic.hypernet.plan import HypernetPlan
@@ -121,3 +122,19 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(
     assert train(given, LONG, None, checkpoints).resumed_from == 4
     assert weights(given) == unbroken[0]
     assert json.loads((checkpoints.folder / "plan.json").read_text())["steps"] == 20
+
+
+@pytest.mark.parametrize("file", ["state.pt", "trainer_state.json"])
+def test_a_checkpoint_of_damaged_bytes_is_told_in_words(file: str, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "mine")
+    with pytest.raises(Killed):
+        train(course(), LONG, KillAt(9), checkpoints)
+    path = checkpoints.at(8) / file
+    path.write_bytes(b"\0" * path.stat().st_size)
+    given = course()
+    before = weights(given)
+    with pytest.raises(HypernetError, match=r"checkpoint-8 is damaged .*; remove it to go on"):
+        train(given, LONG, None, checkpoints)
+    assert weights(given) == before
+    shutil.rmtree(checkpoints.at(8))
+    assert train(given, LONG, None, checkpoints).resumed_from == 4
