@@ -110,6 +110,8 @@ class InstantExpert:
         host memory has no room; `HypernetError` too after `close`.
         """
         self._demand_open()
+        if example is not None and not isinstance(example, Example):
+            raise ConfigError(f"the example is {example!r:.80}; give an Example, or None")
         found = await run_to_end(self._generate, query)
         if isinstance(found, Refusal):
             return found

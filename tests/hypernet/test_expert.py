@@ -430,6 +430,8 @@ async def test_bad_input_is_one_error_and_changes_nothing(tmp_path: Path) -> Non
         await expert.offer("unreadable")
     with pytest.raises(CapacityError, match="raise max_host_bytes"):
         await expert.offer(KNOWN)
+    with pytest.raises(ConfigError, match=r"the example is \('p', 'a'\); give an Example"):
+        await expert.offer(KNOWN, ("p", "a"))  # type: ignore[arg-type]
     assert expert.adapters == ()
     assert traces(manager) == NOTHING
     short = InstantExpert(shaken(network()), HalfWords(), gate(), manager)
