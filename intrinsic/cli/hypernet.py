@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from intrinsic.cli.output import print_json, print_table, tell
 from intrinsic.cli.stopped import told_when_stopped
 from intrinsic.cli.train_progress import shown
+from intrinsic.errors import ConfigError
 from intrinsic.hypernet.job import HypernetJob
 from intrinsic.hypernet.plan import HypernetPlan
 from intrinsic.hypernet.tasks import chosen, read_tasks
+
+
+def options_of(texts: Sequence[str]) -> dict[str, Any]:
+    """An architecture's options from `NAME=VALUE`, values as in JSON. Raises `ConfigError`."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name.strip()] = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ConfigError(
+                f"--option is {text!r:.80}; write NAME=VALUE with a number, true or false"
+            ) from None
+    return found
 
 
 def run_hypernet_train(job: HypernetJob, plan: HypernetPlan, *, as_json: bool) -> None:
@@ -120,8 +137,6 @@ def generated_start(folder: Path | None, query: str | None, base: str) -> Iterat
 
     Raises `ConfigError` for one without the other.
     """
-    from intrinsic.errors import ConfigError
-
     if folder is None and query is None:
         yield None
         return

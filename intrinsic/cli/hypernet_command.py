@@ -35,6 +35,10 @@ def train(
     architecture: Annotated[
         str, typer.Option(help="core, core_diagonal, per_rank, shared_heads or heads.")
     ] = "core",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Its own, as hidden_dim=64 or linear=true."),
+    ] = None,
     rank: Annotated[int, typer.Option(help="LoRA rank.")] = 8,
     alpha: Annotated[float, typer.Option(help="LoRA alpha.")] = 16.0,
     targets: Annotated[
@@ -73,7 +77,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a hypernetwork on described tasks, calibrate its gate, and write its folder."""
-    from intrinsic.cli.hypernet import run_hypernet_train
+    from intrinsic.cli.hypernet import options_of, run_hypernet_train
     from intrinsic.hypernet.job import HypernetJob
     from intrinsic.hypernet.plan import HypernetPlan
 
@@ -83,6 +87,7 @@ def train(
         out=out,
         encoder=encoder,
         architecture=architecture,
+        options=options_of(option or ()),
         rank=rank,
         alpha=alpha,
         targets=_split(targets),

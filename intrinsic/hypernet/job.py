@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from intrinsic.errors import ConfigError
 from intrinsic.hypernet.tasks import Task, chosen
 
 LEARNED, VALIDATION, HELD_OUT = "train", "validation", "test"
 _SPLITS = ("", LEARNED, VALIDATION, HELD_OUT)
+_NO_OPTIONS = frozenset(("self", "targets", "embed_dim", "rank", "alpha", "architecture"))
 
 
 @dataclass(frozen=True, slots=True)
 class HypernetJob:
     """A base model, a folder of described tasks, the network's shape, and the folder to write.
 
-    `held_out` tasks are never learned and never chosen by, as those that the folder's index calls
-    `test`. `validation` tasks choose the best step, as those it calls `validation`; where there are
-    none, `validation_share` of the others are drawn. The last `held_rows` rows of each learned task
-    are not learned, but never more than half of them. `adapters` has a stored adapter for some of
-    the tasks, in a folder of the task's name each, for the warm-up.
+    `options` are the architecture's own. `held_out` tasks are never learned and never chosen by, as
+    those that the folder's index calls `test`. `validation` tasks choose the best step, as those it
+    calls `validation`; where there are none, `validation_share` of the others are drawn. The last
+    `held_rows` rows of each learned task are not learned, but never more than half of them.
+    `adapters` has a stored adapter for some of the tasks, in a folder of the task's name each, for
+    the warm-up.
     """
 
     base: str
@@ -31,6 +34,7 @@ class HypernetJob:
     out: Path
     encoder: str = "hashed-words"
     architecture: str = "core"
+    options: Mapping[str, Any] = field(default_factory=dict)
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = ()
@@ -50,6 +54,9 @@ class HypernetJob:
             )
         if self.held_rows < 0:
             raise ConfigError(f"--held-rows is {self.held_rows!r}; it must be at least 0")
+        own = sorted(self.options.keys() & _NO_OPTIONS)
+        if own:
+            raise ConfigError(f"--option: {own[0]!r} is no option of an architecture")
 
     def stored(self, tasks: Sequence[Task]) -> dict[str, Path]:
         """The stored adapters of these tasks by name. Raises `ConfigError` where there are none."""

@@ -96,6 +96,7 @@ def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path
             job.rank,
             job.alpha,
             architecture=job.architecture,
+            **job.options,
         )
     stored = job.stored(parts.learned)
     course = Course(

@@ -76,6 +76,15 @@ def test_the_folder_holds_all_that_it_needs_to_be_used(given: Path) -> None:
     assert len(saved.record["tasks"]["train"]) == 5 - len(saved.record["tasks"]["validation"])
 
 
+def test_an_architecture_is_given_its_own_options(given: Path, tmp_path: Path) -> None:
+    chosen = ["--option", "hidden_dim=24", "--option", "linear=true", "--steps", 10]
+    found = printed(*arguments(given, tmp_path / "made", *chosen))
+    assert found["network"]["options"] == {"hidden_dim": 24, "linear": True}
+    body: Any = load(tmp_path / "made").network.body
+    assert body.cores.in_features == 24
+    assert isinstance(body.trunk[2], torch.nn.Identity)
+
+
 def test_the_same_command_again_gives_the_same_bytes(given: Path, tmp_path: Path) -> None:
     found: dict[str, Any] = printed(*arguments(given, tmp_path / "made"))
     assert found["path"] == str(tmp_path / "made")
@@ -199,6 +208,10 @@ def test_stored_adapters_are_reproduced_first(given: Path, tmp_path: Path) -> No
         (["--validation", "say-a,say-b,say-c,say-d"], "1 tasks are left to learn"),
         (["--validation-share", "1"], "--validation-share is 1.0"),
         (["--targets", "q_prok"], "did you mean 'q_proj'?"),
+        (["--option", "linear"], "--option is 'linear'; write NAME=VALUE"),
+        (["--option", "linear=False"], "--option is 'linear=False'; write NAME=VALUE"),
+        (["--option", "depth=2"], "'core' has no option 'depth'; it has hidden_dim"),
+        (["--option", "rank=2"], "--option: 'rank' is no option of an architecture"),
         (["--base", "/nowhere"], "'/nowhere' is no folder here"),
         (["--data", "/nowhere"], "/nowhere/index.jsonl cannot be read"),
     ],
