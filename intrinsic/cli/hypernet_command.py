@@ -69,6 +69,9 @@ def train(
     max_length: Annotated[
         int | None, typer.Option(help="Tokens of a row; default: the model's, at most 1024.")
     ] = None,
+    refuse_good: Annotated[
+        float, typer.Option(help="Share of descriptions that the gate may refuse.")
+    ] = 0.01,
     seed: Annotated[int, typer.Option(help="Fixes all that is drawn.")] = 17,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from checkpoints, or begin anew.")
@@ -96,6 +99,7 @@ def train(
         validation_share=validation_share,
         held_rows=held_rows,
         adapters=warm_up_from,
+        refuse_good=refuse_good,
         resume=resume,
         force=force,
     )

@@ -26,7 +26,7 @@ class HypernetJob:
     calls `validation`; where there are none, `validation_share` of the others are drawn. The last
     `held_rows` rows of each learned task are not learned, but never more than half of them.
     `adapters` has a stored adapter for some of the tasks, in a folder of the task's name each, for
-    the warm-up.
+    the warm-up. The gate may refuse `refuse_good` of the descriptions to refuse more nonsense.
     """
 
     base: str
@@ -43,6 +43,7 @@ class HypernetJob:
     validation_share: float = 0.1
     held_rows: int = 32
     adapters: Path | None = None
+    refuse_good: float = 0.01
     resume: bool = True
     force: bool = False
 
@@ -51,6 +52,10 @@ class HypernetJob:
             raise ConfigError(
                 f"--validation-share is {self.validation_share!r}; it must be at least 0 and less "
                 "than 1"
+            )
+        if not 0 <= self.refuse_good < 1:
+            raise ConfigError(
+                f"--refuse-good is {self.refuse_good!r}; it must be at least 0 and less than 1"
             )
         if self.held_rows < 0:
             raise ConfigError(f"--held-rows is {self.held_rows!r}; it must be at least 0")

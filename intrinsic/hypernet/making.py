@@ -38,6 +38,8 @@ _LARGER = 1.5
 """Weights may be so many times as large as the largest of a training description."""
 _QUERIES = 512
 _AT_ONCE = 64
+_REFUSED = 0.95
+"""A gate that refuses less of what is nonsense is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,11 @@ def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path
     target.parent.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(target)
     trained = train(course, plan, progress, checkpoints, resume=job.resume)
-    gate, calibration = gate_for(model, network, encoder, parts.learned, plan.seed)
+    gate, calibration = gate_for(
+        model, network, encoder, parts.learned, plan.seed, refuse_good=job.refuse_good
+    )
+    if calibration.refused_nonsense < _REFUSED:
+        progress.note(_lets_through(calibration))
     marks = BaseMark.of(model, base.name), EncoderMark.of(encoder)
     made = MadeHypernet(target, trained, calibration, parts, network.describe())
     record = made.as_json() | {
@@ -135,16 +141,19 @@ def gate_for(
     encoder: TextEncoder,
     tasks: Sequence[Task],
     seed: int = 0,
+    *,
+    refuse_good: float = 0.01,
 ) -> tuple[Gate, Calibration]:
     """The gate of a trained network for its encoder, from its tasks' descriptions and nonsense.
 
-    It bounds the size of weights at 1.5 times the largest of a description.
+    It bounds the size of weights at 1.5 times the largest of a description, and refuses at most
+    `refuse_good` of these.
     """
     vectors = {
         task.name: torch.from_numpy(encoder.encode(list(task.descriptions))) for task in tasks
     }
     foreign = torch.from_numpy(encoder.encode(nonsense_queries(_QUERIES, seed + 1)))
-    calibration = calibrate(vectors, foreign)
+    calibration = calibrate(vectors, foreign, refuse_good=refuse_good)
     bound = _LARGER * largest_change(model, network, torch.cat(list(vectors.values())))
     if bound == 0:
         raise HypernetError(
@@ -152,6 +161,14 @@ def gate_for(
             "for more steps, or with a higher --lr"
         )
     return calibrated_gate(vectors, calibration, max_relative_norm=bound), calibration
+
+
+def _lets_through(calibration: Calibration) -> str:
+    return (
+        f"the gate lets {1 - calibration.refused_nonsense:.0%} of nonsense queries through, for "
+        "the tasks' descriptions are as far from one another: give more tasks, or more "
+        "descriptions of each, or a higher --refuse-good, or check queries on an example"
+    )
 
 
 def largest_change(model: PreTrainedModel, network: HyperNetwork, embeddings: Tensor) -> float:

@@ -85,6 +85,23 @@ def test_an_architecture_is_given_its_own_options(given: Path, tmp_path: Path) -
     assert isinstance(body.trunk[2], torch.nn.Identity)
 
 
+def test_a_gate_that_lets_nonsense_through_is_told_and_may_be_made_stricter(
+    given: Path, tmp_path: Path
+) -> None:
+    found = []
+    for share in (0.01, 0.5):
+        out = tmp_path / str(share)
+        result = run(*arguments(given, out, "--steps", 10, "--refuse-good", share))
+        assert result.exit_code == 0, result.output
+        gate = load(out).record["gate"]
+        told = f"the gate lets {1 - gate['refused_nonsense']:.0%} of nonsense queries through"
+        assert (told in result.stderr) is (gate["refused_nonsense"] < 0.95)
+        found.append(gate)
+    assert found[0]["refused_nonsense"] < 0.95
+    assert found[0]["refused_nonsense"] < found[1]["refused_nonsense"]
+    assert found[0]["refused_good"] < found[1]["refused_good"] <= 0.5
+
+
 def test_the_same_command_again_gives_the_same_bytes(given: Path, tmp_path: Path) -> None:
     found: dict[str, Any] = printed(*arguments(given, tmp_path / "made"))
     assert found["path"] == str(tmp_path / "made")
@@ -207,6 +224,7 @@ def test_stored_adapters_are_reproduced_first(given: Path, tmp_path: Path) -> No
         (["--validation", "say-f"], "'say-f' is both held out and for validation"),
         (["--validation", "say-a,say-b,say-c,say-d"], "1 tasks are left to learn"),
         (["--validation-share", "1"], "--validation-share is 1.0"),
+        (["--refuse-good", "1"], "--refuse-good is 1.0"),
         (["--targets", "q_prok"], "did you mean 'q_proj'?"),
         (["--option", "linear"], "--option is 'linear'; write NAME=VALUE"),
         (["--option", "linear=False"], "--option is 'linear=False'; write NAME=VALUE"),

@@ -79,7 +79,7 @@ def test_what_cannot_be_parted(tasks: Any, changed: Any, words: str) -> None:
 
 
 def test_settings_of_a_job_are_checked() -> None:
-    for name, value in (("validation_share", -0.1), ("held_rows", -1)):
+    for name, value in (("validation_share", -0.1), ("held_rows", -1), ("refuse_good", 1.0)):
         with pytest.raises(ConfigError, match=name.replace("_", "-")):
             job(**{name: value})
 
