@@ -61,7 +61,9 @@ def train_command(
     ] = "",
     from_hypernet: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Start from what this hypernetwork makes of --query."),
+        typer.Option(
+            metavar="DIR", help="Start from its answer to --query: its rank, alpha, layers."
+        ),
     ] = None,
     query: Annotated[
         str | None, typer.Option(help="What the adapter is for; with --from-hypernet.")
