@@ -83,4 +83,3 @@ class LoraPlan:
         value = getattr(self, name)
         if value not in known:
             raise ConfigError(f"{option(name)} is {value!r}; it must be one of {', '.join(known)}")
-
