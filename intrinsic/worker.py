@@ -18,6 +18,8 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
+from intrinsic.exiting import exit_waits
+
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
@@ -141,7 +143,8 @@ class _Work(Generic[_T]):
 
     def _call(self, token: EventLoopToken) -> None:
         try:
-            self._results.append(self._function())
+            with exit_waits():
+                self._results.append(self._function())
         except BaseException as error:
             self._error = error
         finally:

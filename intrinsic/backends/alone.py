@@ -18,6 +18,7 @@ from intrinsic.backends.backend import Generation
 from intrinsic.backends.decoder import Decoder
 from intrinsic.backends.job import Job
 from intrinsic.engine import LoraEngine
+from intrinsic.exiting import exit_waits
 
 
 class AloneRunner:
@@ -65,7 +66,7 @@ class AloneRunner:
                 job = self._waiting.popleft()
             result: Generation | BaseException
             try:
-                with self.lock, self._engine.activate(job.mixture):
+                with exit_waits(), self.lock, self._engine.activate(job.mixture):
                     result = generate_alone(self._model, self._tokenizer, job)
             except BaseException as error:
                 result = error

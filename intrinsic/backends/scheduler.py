@@ -23,6 +23,7 @@ from intrinsic.backends.mixing import Mixing
 from intrinsic.backends.prompts import PromptReader
 from intrinsic.backends.row import Row
 from intrinsic.engine import LoraEngine
+from intrinsic.exiting import exit_waits
 
 
 class BatchScheduler:
@@ -75,15 +76,19 @@ class BatchScheduler:
         return False
 
     def _work(self) -> None:
-        try:
-            while self._admit():
-                self._end_cancelled()
-                for rows, cache in self._reader.read():
-                    self._place(rows, cache)
-                for batch in list(self._batches):
-                    self._step(batch)
-        except BaseException as error:
-            self._end_all(error)
+        with exit_waits():
+            try:
+                while self._admit():
+                    self._step_all()
+            except BaseException as error:
+                self._end_all(error)
+
+    def _step_all(self) -> None:
+        self._end_cancelled()
+        for rows, cache in self._reader.read():
+            self._place(rows, cache)
+        for batch in list(self._batches):
+            self._step(batch)
 
     def _admit(self) -> bool:
         """Let waiting jobs in; False, and the thread is to end, where there is nothing to do."""

@@ -16,6 +16,7 @@ import numpy as np
 from anyio.lowlevel import EventLoopToken, current_token
 
 from intrinsic.errors import EncoderError
+from intrinsic.exiting import exit_waits
 from intrinsic.routing.router import Vectors
 from intrinsic.routing.vector_cache import Vector
 from intrinsic.worker import post_on_loop
@@ -103,7 +104,8 @@ class QueryBatches:
                 batch = self._next_batch()
                 self._flying = frozenset(batch)
                 self._moved_at = time.monotonic()
-            self._answer(batch)
+            with exit_waits():
+                self._answer(batch)
 
     def _next_batch(self) -> list[str]:
         batch: dict[str, None] = {}
