@@ -17,6 +17,7 @@ from intrinsic.errors import ConfigError
 from intrinsic.hypernet.job import HypernetJob
 from intrinsic.hypernet.plan import HypernetPlan
 from intrinsic.hypernet.tasks import chosen, read_tasks
+from intrinsic.training.lora.train import need_packages
 
 
 def options_of(texts: Sequence[str]) -> dict[str, Any]:
@@ -54,9 +55,10 @@ def run_hypernet_train(job: HypernetJob, plan: HypernetPlan, *, as_json: bool) -
         ("the gate refuses, of nonsense", f"{100 * gate.refused_nonsense:.1f} %"),
     ]
     print_table(f"hypernetwork {made.folder.name}", ("figure", "value"), rows)
+    drawn = f"; its losses are drawn in {CURVES}" if (made.folder / CURVES).is_file() else ""
     tell(
         f"{made.folder} is written: step {trained.best_step} of {trained.steps}, in "
-        f"{trained.seconds:.1f} s; its losses are drawn in {CURVES}"
+        f"{trained.seconds:.1f} s{drawn}"
     )
 
 
@@ -142,6 +144,7 @@ def generated_start(folder: Path | None, query: str | None, base: str) -> Iterat
         return
     if folder is None or query is None:
         raise ConfigError("--from-hypernet and --query belong together; give both or neither")
+    need_packages()
     from intrinsic.hypernet.offline import export_for, open_hypernet
 
     with TemporaryDirectory(prefix="intrinsic-start-") as place:

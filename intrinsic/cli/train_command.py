@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
 from intrinsic.cli.arguments import Json, Registry, Texts
@@ -98,6 +99,8 @@ def train_command(
     from intrinsic.training.lora.job import TrainingJob
     from intrinsic.training.lora.plan import Device, Dtype, FileDtype, LoraPlan
 
+    if from_hypernet is not None:
+        _leave_to_hypernet(click.get_current_context())
     job = TrainingJob(
         base=base,
         data=data,
@@ -135,3 +138,16 @@ def train_command(
     place = place_of(registry, None if registry else adapters_dir) if register else None
     with generated_start(from_hypernet, query, base) as start:
         run_train(replace(job, start=start), plan, place, as_json=json)
+
+
+def _leave_to_hypernet(context: click.Context) -> None:
+    """Raise `ConfigError` where somebody gave what the generated adapter decides."""
+    from click.core import ParameterSource
+
+    from intrinsic.errors import ConfigError
+
+    for name in ("rank", "alpha", "targets"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise ConfigError(
+                f"--{name} is the generated adapter's where --from-hypernet is given; leave it out"
+            )

@@ -130,7 +130,9 @@ def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path
         replace=job.force,
     )
     if not draw_curves(trained.history, target / CURVES):
-        progress.note("no curves, for matplotlib is not installed: intrinsic-lora[plots]")
+        progress.note(
+            "no curves are drawn without matplotlib; install it with: pip install 'intrinsic-lora[plots]'"
+        )
     checkpoints.remove()
     return made
 

@@ -278,6 +278,33 @@ def test_one_option_without_the_other(
     refuses(monkeypatch, capsys, [*map(str, fixed), "--from-hypernet", str(given)], words)
 
 
+def test_what_the_generated_adapter_decides_is_not_given_twice(
+    given: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_rows(tmp_path / "rows.jsonl")
+    fixed = ["train", "--base", given / "base", "--data", tmp_path / "rows.jsonl", "--name", "x"]
+    fixed += ["--from-hypernet", given / "made", "--query", "say a"]
+    for option, value in (("--rank", "16"), ("--alpha", "2"), ("--targets", "q_proj")):
+        words = f"{option} is the generated adapter's where --from-hypernet is given"
+        refuses(monkeypatch, capsys, [*map(str, fixed), option, value], words)
+
+
+def test_without_peft_it_says_what_to_install(
+    given: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_rows(tmp_path / "rows.jsonl")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    fixed = ["train", "--base", given / "base", "--data", tmp_path / "rows.jsonl", "--name", "x"]
+    fixed += ["--from-hypernet", given / "made", "--query", "say a"]
+    refuses(monkeypatch, capsys, [*map(str, fixed)], "pip install 'intrinsic-lora[train]'")
+
+
 def test_a_signal_keeps_the_step_and_the_same_command_goes_on(given: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", MAIN, *arguments(given, tmp_path / "made", "--every", "2")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -32,13 +32,14 @@ def trained(
     a loss that runs away; `CapacityError` for a full memory, `AdapterError` for a full disk;
     `TrainingInterrupted`, a `KeyboardInterrupt`, after a signal.
     """
-    _need_packages()
+    need_packages()
     from intrinsic.training.lora.running import run
 
     return run(job, plan or LoraPlan(), progress or Progress())
 
 
-def _need_packages() -> None:
+def need_packages() -> None:
+    """Raise `ConfigError`, which says what to install, where a package is missing."""
     for name in PACKAGES:
         try:
             importlib.import_module(name)
