@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from intrinsic.cli.arguments import Json, Registry, Texts
 
 
 def train_command(
+    context: typer.Context,
     base: Annotated[
         str, typer.Option(help="Folder of a causal model, or a hub name that is in the cache.")
     ],
@@ -100,7 +100,7 @@ def train_command(
     from intrinsic.training.lora.plan import Device, Dtype, FileDtype, LoraPlan
 
     if from_hypernet is not None:
-        _leave_to_hypernet(click.get_current_context())
+        _leave_to_hypernet(context)
     job = TrainingJob(
         base=base,
         data=data,
@@ -140,14 +140,13 @@ def train_command(
         run_train(replace(job, start=start), plan, place, as_json=json)
 
 
-def _leave_to_hypernet(context: click.Context) -> None:
+def _leave_to_hypernet(context: typer.Context) -> None:
     """Raise `ConfigError` where somebody gave what the generated adapter decides."""
-    from click.core import ParameterSource
-
     from intrinsic.errors import ConfigError
 
     for name in ("rank", "alpha", "targets"):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
             raise ConfigError(
                 f"--{name} is the generated adapter's where --from-hypernet is given; leave it out"
             )

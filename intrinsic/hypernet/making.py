@@ -131,7 +131,8 @@ def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path
     )
     if not draw_curves(trained.history, target / CURVES):
         progress.note(
-            "no curves are drawn without matplotlib; install it with: pip install 'intrinsic-lora[plots]'"
+            "no curves are drawn without matplotlib; "
+            "install it with: pip install 'intrinsic-lora[plots]'"
         )
     checkpoints.remove()
     return made
