@@ -112,7 +112,7 @@ def _trained(split: Split, steps: int) -> LlamaForCausalLM:
     for step in range(steps):
         rows = source.choices(told if step % 2 else plain, k=ROWS)
         loss = _loss(model, rows)
-        loss.backward()
+        torch.autograd.backward(loss)
         scale_learning_rates(optimizers, RATE * warm_then_linear(step / steps))
         for optimizer in optimizers:
             optimizer.step()

@@ -226,7 +226,10 @@ def _nearest(setting: Setting, tasks: Sequence[Composed]) -> list[Composed]:
     def vectors(of: Sequence[Composed]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         found = [setting.encoder.encode(task.descriptions(8, LEARNED)).mean(0) for task in of]
         stacked = np.stack(found)
-        return stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+        unit: np.ndarray[tuple[int, int], np.dtype[np.float32]] = stacked / np.linalg.norm(
+            stacked, axis=1, keepdims=True
+        )
+        return unit
 
     stored = setting.split.trained
     return [stored[at] for at in (vectors(tasks) @ vectors(stored).T).argmax(1)]

@@ -8,6 +8,7 @@ operation is in two held-out pairs.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -169,5 +170,5 @@ class Split:
         return pair % 5 == 0 and pair < 40 and style == (pair // 5) % len(STYLES)
 
 
-def _in_all_styles(pairs: object) -> tuple[Composed, ...]:
-    return tuple(Composed(*pair, style) for pair in pairs for style in STYLES)
+def _in_all_styles(pairs: Iterable[tuple[Operation, Operation]]) -> tuple[Composed, ...]:
+    return tuple(Composed(order, sign, style) for order, sign in pairs for style in STYLES)
