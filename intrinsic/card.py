@@ -9,7 +9,7 @@ from typing import Any
 
 from intrinsic.errors import ConfigError
 
-_MAX_NAME = 200
+_MAX_NAME = 255
 _MAX_VERSION = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -191,7 +191,7 @@ def test_null_in_a_card_is_as_if_it_were_absent(tmp_path: Path) -> None:
         ({"version": ""}, "version of adapter 'bad' is ''"),
         ({"version": "1@2"}, "version of adapter 'bad' is '1@2'.*without '@'"),
         ({"name": "good@1"}, "adapter name 'good@1' is not valid.*without '@'"),
-        ({"name": "n" * 201}, "adapter name 'nnn.*at most 200 printable characters"),
+        ({"name": "n" * 256}, "adapter name 'nnn.*at most 255 printable characters"),
     ],
 )
 def test_a_bad_card_is_a_problem_and_stops_no_other(

@@ -9,8 +9,10 @@ import threading
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import pytest
+from anyio.lowlevel import current_token
 
 from intrinsic.errors import AdapterExistsError, CheckpointError, RegistryError
 from intrinsic.registry.store.copies import Copies
@@ -77,10 +79,10 @@ async def test_what_is_refused_leaves_nothing(where: str, tmp_path: Path, source
         with pytest.raises(AdapterExistsError, match=r"1\.0\.1"):
             await copies.add(record(path=source))
         # One that another process adds while the files are copied.
-        rival = record("sql@2", path=source)
+        rival, token = record("sql@2", path=source), current_token()
 
         def add_rival(_: Path) -> None:
-            anyio.from_thread.run(Versions(database).add, rival)
+            anyio.from_thread.run(Versions(database).add, rival, token=token)
 
         with pytest.raises(AdapterExistsError, match="'2' is registered"):
             await copies.add(record("sql@2", path=source), check=add_rival)
