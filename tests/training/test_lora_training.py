@@ -28,7 +28,7 @@ from intrinsic.registry import AdapterRegistry
 from intrinsic.registry.provenance import Provenance
 from intrinsic.training.lora import running, writing
 from intrinsic.training.lora.base import find_base
-from intrinsic.training.lora.plan import FileDtype, LoraPlan
+from intrinsic.training.lora.plan import Dtype, FileDtype, LoraPlan
 from intrinsic.training.lora.result import TrainedAdapter
 from intrinsic.training.lora.rows import TrainingRow, read_rows, some_unasked
 from intrinsic.training.lora.split import split
@@ -412,6 +412,14 @@ def test_the_bundled_base_has_its_name() -> None:
     found = find_base("intrinsic/base")
     assert (found.name, found.revision) == ("intrinsic/base", "")
     assert find_base(str(found.folder)) == found
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_training_on_cuda_gains_too(folder: Path, dtype: Dtype) -> None:
+    made = trained(job_in(folder), replace(PLAN, device="cuda", dtype=dtype))
+    assert made.gain > 0.1
+    assert made.provenance.hyperparameters["device"] == "cuda"
 
 
 def test_cuda_that_is_not_there_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
