@@ -5,15 +5,16 @@ It sees what similarity cannot: an operation that no training task used, in word
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from intrinsic.backends.backend import ModelBackend, Prompt
+from intrinsic.backends.backend import AnswerScore, Prompt
 from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.mixture import BASE, Mixture
 
@@ -55,8 +56,18 @@ class ExampleCheck:
         )
 
 
+class Scorer(Protocol):
+    """A model backend, or what else scores answers as one does."""
+
+    async def score(
+        self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = ...
+    ) -> list[AnswerScore]:
+        """Log-likelihoods of answers to a prompt under a mixture."""
+        ...
+
+
 async def check_on_backend(
-    backend: ModelBackend, mixture: Mixture, example: Example, *, margin: float = MARGIN
+    backend: Scorer, mixture: Mixture, example: Example, *, margin: float = MARGIN
 ) -> ExampleCheck:
     """Score an example under a mixture that is loaded, and under the bare model.
 

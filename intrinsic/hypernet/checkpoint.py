@@ -28,6 +28,7 @@ from intrinsic.hypernet.targets import TargetShape
 from intrinsic.lora.save import whole_folder, writing
 
 _DESCRIPTIONS = "gate.descriptions"
+_DAMAGED = (LookupError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +87,14 @@ def load(
     """
     path = _expanded(folder)
     settings = read_settings(path / CONFIG)
+    marks = _marks(settings, path)
     try:
-        marks = BaseMark.from_json(settings["base"]), EncoderMark.from_json(settings["encoder"])
         kept = settings["network"]
         targets = [TargetShape(*target) for target in kept["targets"]]
         sizes = kept["embed_dim"], kept["rank"], kept["alpha"]
         architecture, options = kept["architecture"], dict(kept["options"])
         record = dict(settings["record"])
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGED as error:
         raise HypernetError(f"{path / CONFIG} is damaged ({error}); save it again") from None
     _compare(path, marks, base, encoder)
     tensors = read_tensors(path / WEIGHTS)
@@ -114,6 +115,19 @@ def load(
         raise HypernetError(f"{path / CONFIG} is damaged ({why}); save it again") from None
     gate = _gate(settings.get("gate"), descriptions, path)
     return Saved(network, *marks, gate=gate, record=record)
+
+
+def marks_of(folder: str | Path) -> tuple[BaseMark, EncoderMark]:
+    """What a saved network is bound to, without its weights; raises as `load` does."""
+    path = _expanded(folder)
+    return _marks(read_settings(path / CONFIG), path)
+
+
+def _marks(settings: Mapping[str, Any], path: Path) -> tuple[BaseMark, EncoderMark]:
+    try:
+        return BaseMark.from_json(settings["base"]), EncoderMark.from_json(settings["encoder"])
+    except _DAMAGED as error:
+        raise HypernetError(f"{path / CONFIG} is damaged ({error}); save it again") from None
 
 
 def _expanded(folder: str | Path) -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import anyio
 import numpy as np
@@ -17,6 +18,7 @@ from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
 from intrinsic.routing.model_loading import BUNDLED_MODEL
 
 Embeddings = NDArray[np.float32]
+_T = TypeVar("_T")
 
 HASHED = "hashed-words"
 BUNDLED = "bundled"
@@ -93,7 +95,7 @@ class SentenceTexts:
     def dimension(self) -> int:
         """Length of a vector; a model that the user named is loaded for it."""
         if self.name != BUNDLED_MODEL:
-            anyio.run(self._encoder.warm_up)
+            _run(self._encoder.warm_up)
         return self._encoder.dimension
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
@@ -101,7 +103,7 @@ class SentenceTexts:
         parts = [texts[at : at + _AT_ONCE] for at in range(0, len(texts), _AT_ONCE)]
         if not parts:
             return np.zeros((0, self.dimension), np.float32)
-        found = [anyio.run(partial(self._encoder.embed, part)) for part in parts]
+        found = [_run(partial(self._encoder.embed, part)) for part in parts]
         return np.concatenate(found).astype(np.float32)
 
 
@@ -118,6 +120,11 @@ def encoder_named(name: str) -> TextEncoder:
     if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
         raise ConfigError(f"unknown encoder {name!r}; write {HASHED} or {HASHED}:DIMENSION:SEED")
     return HashedWords(*map(int, numbers))
+
+
+def _run(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Run it on an event loop of its own, also in a thread whose context is that of another."""
+    return Context().run(anyio.run, work)
 
 
 @lru_cache(maxsize=65536)

@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from contextvars import Context
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
+from torch import nn
 
-from intrinsic.backends import Capability
+from intrinsic.backends import AnswerScore, Capability, Prompt
 from intrinsic.card import AdapterCard
 from intrinsic.errors import AdapterNotFoundError, CapabilityError, ConfigError, HypernetError
 from intrinsic.hypernet.base_norms import base_norms
 from intrinsic.hypernet.cache import GeneratedCache
-from intrinsic.hypernet.check import Example, ExampleCheck
+from intrinsic.hypernet.check import Example, ExampleCheck, check_on_backend
 from intrinsic.hypernet.encoders import Embeddings, TextEncoder
 from intrinsic.hypernet.expert_options import ExpertOptions
 from intrinsic.hypernet.gate import Gate, Verdict
@@ -72,8 +73,8 @@ class InstantExpert:
         self.manager = manager
         self.encoder = encoder
         self.gate = gate
+        model = live_model(manager)
         _check(manager, self.options)
-        model = manager.backend.model  # type: ignore[attr-defined]
         self.generator = WeightGenerator(network, base_norms(model, network.targets))
         bounds = gate.max_relative_norm, self.options.max_relative_norm
         self._largest = min((bound for bound in bounds if bound is not None), default=math.inf)
@@ -143,8 +144,7 @@ class InstantExpert:
         self.cache.clear()
 
     def _embed(self, query: str) -> Embeddings:
-        # In a context of its own: an encoder may run an event loop, which this thread has not.
-        embedding: Embeddings = Context().run(self.encoder.encode, [query])[0]
+        embedding: Embeddings = self.encoder.encode([query])[0]
         return embedding
 
     def _generate(self, query: str) -> tuple[Generated, Verdict] | Refusal:
@@ -215,26 +215,43 @@ class InstantExpert:
 
         It is remembered: neither the base nor what is generated changes.
         """
-        losses = []
-        for mixture in (BASE, Mixture.of({key: self.options.weight})):
-            async with self.manager.lease(mixture) as lease:
-                (score,) = await lease.score(example.prompt, [example.response])
-                losses.append(-score.per_token)
-        found = ExampleCheck(losses[0], losses[1], self.options.margin)
+        mixture = Mixture.of({key: self.options.weight})
+        scorer = _Leasing(self.manager)
+        found = await check_on_backend(scorer, mixture, example, margin=self.options.margin)
         self._checks[key, repr(example)] = found
         while len(self._checks) > _MOST_CHECKS:
             self._checks.popitem(last=False)
         return found
 
 
+class _Leasing:
+    """Scores as requests do, each under a lease of its own."""
+
+    def __init__(self, manager: AdapterManager) -> None:
+        self._manager = manager
+
+    async def score(
+        self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE
+    ) -> list[AnswerScore]:
+        async with self._manager.lease(mixture) as lease:
+            return await lease.score(prompt, answers)
+
+
+def live_model(manager: AdapterManager) -> nn.Module:
+    """The model behind a manager. Raises `CapabilityError` where it takes no adapters in memory."""
+    backend = manager.backend
+    model = getattr(backend, "model", None)
+    can = all(backend.supports(needed) for needed in (Capability.LORA, Capability.OFFER))
+    if not can or not isinstance(model, nn.Module):
+        raise CapabilityError(
+            f"backend {backend.name!r} cannot take adapters that are made in memory; "
+            "use a TransformersBackend"
+        )
+    return model
+
+
 def _check(manager: AdapterManager, options: ExpertOptions) -> None:
     backend = manager.backend
-    for needed in (Capability.LORA, Capability.OFFER):
-        if not backend.supports(needed) or not hasattr(backend, "model"):
-            raise CapabilityError(
-                f"backend {backend.name!r} cannot take adapters that are made in memory; "
-                "use a TransformersBackend"
-            )
     taken = [entry for entry in manager.registry.versions(NAME) if not entry.made]
     if taken:
         raise ConfigError(

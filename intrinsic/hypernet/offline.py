@@ -15,7 +15,7 @@ from intrinsic.card import AdapterCard
 from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.hypernet.base_norms import base_norms
 from intrinsic.hypernet.check import ExampleCheck, check_on_model
-from intrinsic.hypernet.checkpoint import Saved, load
+from intrinsic.hypernet.checkpoint import Saved, load, marks_of
 from intrinsic.hypernet.encoded import TaskEncoder
 from intrinsic.hypernet.encoders import TextEncoder, encoder_named
 from intrinsic.hypernet.gate import Verdict
@@ -95,9 +95,9 @@ def open_hypernet(folder: Path, base: str | None = None) -> OpenHypernet:
     Raises `HypernetError` where one of them is another than it was trained with, `BackendError`
     where the base is not there.
     """
-    named = load(folder)
-    encoder = encoder_named(named.encoder.name)
-    found = find_base(base or named.base.name)
+    trained_on, trained_with = marks_of(folder)
+    encoder = encoder_named(trained_with.name)
+    found = find_base(base or trained_on.name)
     model, tokenizer = load_base(found, torch.float32)
     marks = BaseMark.of(model, found.name), EncoderMark.of(encoder)
     saved = load(folder, base=marks[0], encoder=marks[1])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextvars import Context
 from pathlib import Path
 
-from intrinsic.errors import CapabilityError, HypernetError
-from intrinsic.hypernet.checkpoint import Saved, load
+from intrinsic.errors import HypernetError
+from intrinsic.hypernet.checkpoint import Saved, load, marks_of
 from intrinsic.hypernet.encoders import TextEncoder, encoder_named
-from intrinsic.hypernet.expert import InstantExpert
+from intrinsic.hypernet.expert import InstantExpert, live_model
 from intrinsic.hypernet.expert_options import ExpertOptions
 from intrinsic.hypernet.marks import BaseMark, EncoderMark
 from intrinsic.manager import AdapterManager
@@ -29,18 +28,12 @@ async def open_expert(
     as the base model: what is merged is taken out for that. Raises `HypernetError` for another
     base, another encoder or a checkpoint without a gate, and what `InstantExpert` raises.
     """
-    backend = manager.backend
-    model = getattr(backend, "model", None)
-    if model is None:
-        raise CapabilityError(
-            f"backend {backend.name!r} cannot take adapters that are made in memory; "
-            "use a TransformersBackend"
-        )
+    model = live_model(manager)
 
     def read() -> tuple[Saved, TextEncoder]:
-        found = encoder or encoder_named(load(folder).encoder.name)
-        marks = BaseMark.of(model, backend.name), Context().run(EncoderMark.of, found)
-        return load(folder, base=marks[0], encoder=marks[1]), found
+        found = encoder or encoder_named(marks_of(folder)[1].name)
+        base, mark = BaseMark.of(model, manager.backend.name), EncoderMark.of(found)
+        return load(folder, base=base, encoder=mark), found
 
     async with manager.lease(BASE):
         saved, found = await run_to_end(read)
