@@ -265,17 +265,22 @@ def test_another_base_is_refused(
     assert not (tmp_path / "a").exists()
 
 
+def small_training(given: Path, folder: Path) -> list[str]:
+    write_rows(folder / "rows.jsonl")
+    data = str(folder / "rows.jsonl")
+    return ["train", "--base", str(given / "base"), "--data", data, "--name", "x"]
+
+
 def test_one_option_without_the_other(
     given: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_rows(tmp_path / "rows.jsonl")
-    fixed = ["train", "--base", given / "base", "--data", tmp_path / "rows.jsonl", "--name", "x"]
+    fixed = small_training(given, tmp_path)
     words = "--from-hypernet and --query belong together"
-    refuses(monkeypatch, capsys, [*map(str, fixed), "--query", "say a"], words)
-    refuses(monkeypatch, capsys, [*map(str, fixed), "--from-hypernet", str(given)], words)
+    refuses(monkeypatch, capsys, [*fixed, "--query", "say a"], words)
+    refuses(monkeypatch, capsys, [*fixed, "--from-hypernet", str(given)], words)
 
 
 def test_what_the_generated_adapter_decides_is_not_given_twice(
@@ -284,12 +289,11 @@ def test_what_the_generated_adapter_decides_is_not_given_twice(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_rows(tmp_path / "rows.jsonl")
-    fixed = ["train", "--base", given / "base", "--data", tmp_path / "rows.jsonl", "--name", "x"]
-    fixed += ["--from-hypernet", given / "made", "--query", "say a"]
+    fixed = small_training(given, tmp_path)
+    fixed += ["--from-hypernet", str(given / "made"), "--query", "say a"]
     for option, value in (("--rank", "16"), ("--alpha", "2"), ("--targets", "q_proj")):
         words = f"{option} is the generated adapter's where --from-hypernet is given"
-        refuses(monkeypatch, capsys, [*map(str, fixed), option, value], words)
+        refuses(monkeypatch, capsys, [*fixed, option, value], words)
 
 
 def test_without_peft_it_says_what_to_install(
@@ -298,11 +302,10 @@ def test_without_peft_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_rows(tmp_path / "rows.jsonl")
+    fixed = small_training(given, tmp_path)
     monkeypatch.setitem(sys.modules, "peft", None)
-    fixed = ["train", "--base", given / "base", "--data", tmp_path / "rows.jsonl", "--name", "x"]
-    fixed += ["--from-hypernet", given / "made", "--query", "say a"]
-    refuses(monkeypatch, capsys, [*map(str, fixed)], "pip install 'intrinsic-lora[train]'")
+    fixed += ["--from-hypernet", str(given / "made"), "--query", "say a"]
+    refuses(monkeypatch, capsys, fixed, "pip install 'intrinsic-lora[train]'")
 
 
 def test_a_signal_keeps_the_step_and_the_same_command_goes_on(given: Path, tmp_path: Path) -> None:
