@@ -1,0 +1,5 @@
+"""Texts as vectors: any encoder of Hugging Face, with LoRA adapters on it."""
+
+from intrinsic.embedding.options import EmbeddingOptions, InstructionForms
+
+__all__ = ["EmbeddingOptions", "InstructionForms"]
