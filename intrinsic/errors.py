@@ -26,6 +26,7 @@ IntrinsicError
 ├── HypernetError                 a hypernetwork cannot use what it was given
 ├── RegistryError                 the registry's database cannot do what was asked
 └── ConfigError                   a setting is not valid
+    └── SettingsError             files, environment or flags hold settings that are not valid
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ __all__ = [
     "PluginLoadError",
     "RegistryError",
     "RoutingError",
+    "SettingsError",
     "UnsupportedAdapterError",
 ]
 
@@ -177,3 +179,11 @@ class RegistryError(IntrinsicError):
 
 class ConfigError(IntrinsicError, ValueError):
     """Raised when a setting is not valid; names the setting and the valid values."""
+
+
+class SettingsError(ConfigError):
+    """Raised when settings are not valid; `sentences` has one for every fault, with its place."""
+
+    def __init__(self, sentences: Iterable[str]) -> None:
+        self.sentences = tuple(sentences)
+        super().__init__("\n".join(self.sentences))

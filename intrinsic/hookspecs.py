@@ -37,7 +37,10 @@ def register_routers() -> Mapping[str, Callable[..., Any]]:  # type: ignore[empt
 
 @hookspec
 def register_backends() -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-body]
-    """Return model backends by name, each a factory `(model: str) -> ModelBackend`."""
+    """Return model backends by name, each a factory `(model: str) -> ModelBackend`.
+
+    One that takes `transformers` as a keyword gets those settings, a `TransformersOptions`.
+    """
 
 
 @hookspec
@@ -47,7 +50,11 @@ def register_merge_methods() -> Mapping[str, Callable[..., Any]]:  # type: ignor
 
 @hookspec
 def register_embedders() -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-body]
-    """Return text encoders by name, each a factory `(model: str | None) -> Embedder`."""
+    """Return text encoders by name, each a factory `(model: str | None) -> Embedder`.
+
+    One that takes `encoder` (`EncoderOptions`) or `embedding` (`EmbeddingOptions`) as keywords gets
+    those settings.
+    """
 
 
 @hookspec

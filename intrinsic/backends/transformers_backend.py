@@ -35,8 +35,9 @@ from intrinsic.backends.rows_cache import can_batch
 from intrinsic.backends.running import Runner, Running
 from intrinsic.backends.scheduler import BatchScheduler
 from intrinsic.backends.scoring import score_answers
+from intrinsic.backends.transformers_options import MAX_ROWS, check_rows
 from intrinsic.engine import LoraEngine
-from intrinsic.errors import ConfigError, MixtureError
+from intrinsic.errors import MixtureError
 from intrinsic.lora import LoraCheckpoint, MergeMethod, exact
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.worker import run_to_end
@@ -44,7 +45,6 @@ from intrinsic.worker import run_to_end
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_scoring_limiter")
 _DEFAULT_CONTEXT = 2048
 _GLANCE_S = 0.05
-MAX_ROWS = 32
 
 
 class TransformersBackend:
@@ -62,8 +62,7 @@ class TransformersBackend:
         name: str = "",
         max_rows: int = MAX_ROWS,
     ) -> None:
-        if not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 1:
-            raise ConfigError(f"max_rows is {max_rows!r}; it must be an integer, 1 or more")
+        check_rows(max_rows)
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.engine = LoraEngine(model)

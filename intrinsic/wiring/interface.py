@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from intrinsic.routing.llm_options import LLMOptions
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.router import Embedder, Router
 from intrinsic.wiring.base_scorer import BaseScorer
+from intrinsic.wiring.offering import parameters_of, taken
 from intrinsic.wiring.plugin_router import PluginRouter
 
 if TYPE_CHECKING:
@@ -129,19 +129,14 @@ def build_router(
     `ConfigError` for options, not None, that it does not take.
     """
     settings = offered.get("options")
-    try:
-        parameters = inspect.signature(make).parameters
-    except (TypeError, ValueError):  # a class or function that hides what it takes
-        parameters = {}  # type: ignore[assignment]
-    if settings is not None and "options" not in parameters:
-        raise ConfigError(f"router {name!r} takes no options; leave out calibration and routing")
-    taken = {
-        key: value
-        for key, value in offered.items()
-        if key in parameters
-        and (parameters[key].kind is inspect.Parameter.KEYWORD_ONLY or settings is value)
-    }
-    return make(embedder, **taken)
+    given = taken(make, offered)
+    if settings is not None:
+        if "options" not in parameters_of(make):
+            raise ConfigError(
+                f"router {name!r} takes no options; leave out calibration and routing"
+            )
+        given["options"] = settings
+    return make(embedder, **given)
 
 
 def _follow_kill_switch(bus: MemoryBus, manager: AdapterManager) -> None:
