@@ -22,10 +22,10 @@ from intrinsic.routing.disk_vectors import DiskVectors
 from intrinsic.routing.encoder_options import EncoderOptions
 from intrinsic.routing.model_loading import BUNDLED_DIMENSION, BUNDLED_MODEL
 from intrinsic.routing.onnx_model import OnnxModel, onnx_installed
-from intrinsic.routing.pieces import cut, means, unit_rows
+from intrinsic.routing.pieces import unit_rows
 from intrinsic.routing.query_batches import QueryBatches
 from intrinsic.routing.router import Vectors
-from intrinsic.routing.text_model import TextModel, TorchModel
+from intrinsic.routing.text_model import TextModel, TorchModel, encode_whole
 from intrinsic.routing.vector_cache import Vector, VectorCache
 
 __all__ = ["EncoderOptions", "SentenceEncoder", "clean", "unit_rows"]
@@ -163,19 +163,14 @@ class SentenceEncoder:
         return np.stack([known[text] for text in texts])
 
     def _encode_anew(self, texts: list[str]) -> Vectors:
-        model = self._loaded()
-        try:
-            pieces = [self._pieces(model, text) for text in texts]
-            flat = [piece for of_text in pieces for piece in of_text]
-            raw = model.encode(flat, self.options.batch_size)
-        except Exception as error:
-            raise EncoderError(f"encoder {self.name!r} failed: {error}") from error
-        return means(unit_rows(np.asarray(raw), len(flat), self.name), pieces)
-
-    def _pieces(self, model: TextModel, text: str) -> list[str]:
-        if model.limit < 1 or len(text) <= model.limit:
-            return [text]
-        return cut(text, model.spans(text), model.limit, self.options.max_pieces)
+        options = self.options
+        return encode_whole(
+            self._loaded(),
+            texts,
+            batch_size=options.batch_size,
+            max_pieces=options.max_pieces,
+            name=self.name,
+        )
 
     def _loaded(self) -> TextModel:
         with self._loading:

@@ -18,10 +18,17 @@ BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 BUNDLED_DIMENSION = 384
 
 
-def load_model(source: str | None, device: str) -> Any:  # noqa: ANN401
+def load_model(
+    source: str | None,
+    device: str,
+    *,
+    local_files_only: bool = False,
+    **settings: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
     """Return the SentenceTransformer of a hub name or folder, or the bundled one for None.
 
-    Raises `EncoderError`. Loading the bundled one uses no network.
+    `settings` are more of its arguments. Raises `EncoderError`. Loading the bundled one uses no
+    network.
     """
     path = source if source is not None else str(bundled_model())
     try:
@@ -35,7 +42,8 @@ def load_model(source: str | None, device: str) -> Any:  # noqa: ANN401
     had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        return SentenceTransformer(path, device=device, local_files_only=source is None)
+        local = local_files_only or source is None
+        return SentenceTransformer(path, device=device, local_files_only=local, **settings)
     except Exception as error:
         raise EncoderError(
             f"encoder {path!r} could not be loaded: {error}; name a sentence-transformers model "

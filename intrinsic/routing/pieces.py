@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def cut(text: str, spans: Sequence[tuple[int, int]], limit: int, most: int) -> l
     ]
 
 
-def means(vectors: Vectors, pieces: Sequence[Sequence[str]]) -> Vectors:
+def means(vectors: Vectors, pieces: Sequence[Sequence[Sized]]) -> Vectors:
     """Return one unit vector per text: the mean of its pieces' vectors, weighted by length."""
     if len(vectors) == len(pieces):
         return vectors

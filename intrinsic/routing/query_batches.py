@@ -8,14 +8,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Generic, TypeVar
 
 import anyio
 import numpy as np
 from anyio.lowlevel import EventLoopToken, current_token
 
-from intrinsic.errors import EncoderError
+from intrinsic.errors import AdapterError, EncoderError
 from intrinsic.exiting import exit_waits
 from intrinsic.routing.router import Vectors
 from intrinsic.routing.vector_cache import Vector
@@ -23,20 +24,27 @@ from intrinsic.worker import post_on_loop
 
 _IDLE_S = 10.0
 
+_T = TypeVar("_T", bound=Hashable)
+"""A text, or a text with all that its vector depends on."""
 
-class QueryBatches:
+Answer = Vector | Exception
+"""A text's vector, or the error that is its own and no other text's."""
+
+
+class QueryBatches(Generic[_T]):
     """Gives each caller the vectors of its own texts, whoever else waits.
 
     Callers take turns, so that few texts never wait behind many. A text that several ask for is
-    encoded once. When a batch fails its texts are tried one by one, and only the callers of
-    those that fail again get the error; an error of `prepare`, which is called before each batch,
-    is for all of its callers. A caller that leaves takes only its own waiting texts with it.
+    encoded once. `encode` gives a vector per text, or the error that is that text's own. When a
+    batch fails its texts are tried one by one, and only the callers of those that fail again get
+    the error; an error of `prepare`, which is called before each batch, is for all of its callers.
+    A caller that leaves takes only its own waiting texts with it.
     """
 
     def __init__(
         self,
         prepare: Callable[[], object],
-        encode: Callable[[list[str]], Vectors],
+        encode: Callable[[list[_T]], Iterable[Answer]],
         *,
         name: str,
         size: int,
@@ -48,14 +56,15 @@ class QueryBatches:
         self._size = size
         self._busy_timeout_s = busy_timeout_s
         self._changed = threading.Condition()
-        self._calls: deque[_Call] = deque()
-        self._flying: frozenset[str] = frozenset()
+        self._calls: deque[_Call[_T]] = deque()
+        self._flying: frozenset[_T] = frozenset()
         self._moved_at = 0.0
         self._thread: threading.Thread | None = None
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, texts: Sequence[_T]) -> Vectors:
         """Return one vector per text, in their order; raises `EncoderError`.
 
+        An `AdapterError` stays what it is, all else that went wrong becomes an `EncoderError`.
         It raises too when the model has not got done with others' texts for `busy_timeout_s`.
         """
         call = _Call(texts)
@@ -73,7 +82,8 @@ class QueryBatches:
                 if call in self._calls:
                     self._calls.remove(call)
         if call.error is not None:
-            raise EncoderError(str(call.error)) from call.error
+            kind = type(call.error) if isinstance(call.error, AdapterError) else EncoderError
+            raise kind(str(call.error)) from call.error
         return np.stack([call.vectors[text] for text in texts])
 
     def _wake(self) -> None:
@@ -83,7 +93,7 @@ class QueryBatches:
             self._thread.start()
         self._changed.notify()
 
-    def _refuse_if_stuck(self, call: _Call) -> None:
+    def _refuse_if_stuck(self, call: _Call[_T]) -> None:
         with self._changed:
             stuck_s = time.monotonic() - self._moved_at
             if stuck_s < self._busy_timeout_s or not self._flying.isdisjoint(call.missing):
@@ -107,8 +117,8 @@ class QueryBatches:
             with exit_waits():
                 self._answer(batch)
 
-    def _next_batch(self) -> list[str]:
-        batch: dict[str, None] = {}
+    def _next_batch(self) -> list[_T]:
+        batch: dict[_T, None] = {}
         served = list(islice(self._calls, self._size))
         for share in (max(1, self._size // len(served)), self._size):
             for call in served:
@@ -117,64 +127,59 @@ class QueryBatches:
         self._calls.rotate(-len(served))
         return list(batch)
 
-    def _answer(self, batch: list[str]) -> None:
+    def _answer(self, batch: list[_T]) -> None:
         try:
             self._prepare()
         except BaseException as error:  # the thread is nobody's; its callers are told
-            self._deliver(batch, None, error)
+            self._deliver(dict.fromkeys(batch, error))
         else:
             self._answer_prepared(batch)
 
-    def _answer_prepared(self, batch: list[str]) -> None:
+    def _answer_prepared(self, batch: list[_T]) -> None:
         try:
-            vectors = self._encode(batch)
+            answers = dict(zip(batch, self._encode(batch), strict=True))
         except BaseException as error:
             if len(batch) == 1:
-                self._deliver(batch, None, error)
+                self._deliver({batch[0]: error})
                 return
             for text in batch:
                 self._answer_prepared([text])
         else:
-            self._deliver(batch, vectors, None)
+            self._deliver(answers)
 
-    def _deliver(
-        self, batch: list[str], vectors: Vectors | None, error: BaseException | None
-    ) -> None:
-        answers: dict[str, Vector | None] = dict.fromkeys(batch)
-        if vectors is not None:
-            answers.update(zip(batch, vectors, strict=True))
+    def _deliver(self, answers: Mapping[_T, Vector | BaseException]) -> None:
         with self._changed:
-            self._flying = self._flying.difference(batch)
+            self._flying = self._flying.difference(answers)
             self._moved_at = time.monotonic()
-            ended = [call for call in self._calls if call.take(answers, error)]
+            ended = [call for call in self._calls if call.take(answers)]
             for call in ended:
                 self._calls.remove(call)
         for call in ended:
             call.post_done()
 
 
-class _Call:
+class _Call(Generic[_T]):
     """What one caller still waits for, and what it got."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[_T]) -> None:
         self.missing = dict.fromkeys(texts)
-        self.vectors: dict[str, Vector] = {}
+        self.vectors: dict[_T, Vector] = {}
         self.error: BaseException | None = None
         self.done = anyio.Event()
         self._token: EventLoopToken = current_token()
 
-    def first(self, most: int, beside: Container[str]) -> list[str]:
+    def first(self, most: int, beside: Container[_T]) -> list[_T]:
         """Return the first texts that are missing and not among those `beside`."""
         return list(islice((text for text in self.missing if text not in beside), most))
 
-    def take(self, answers: dict[str, Vector | None], error: BaseException | None) -> bool:
+    def take(self, answers: Mapping[_T, Vector | BaseException]) -> bool:
         """Take the answers to what is missing; True when nothing is left to wait for."""
         for text in self.missing.keys() & answers.keys():
-            vector = answers[text]
-            if vector is None:
-                self.error = error
+            answer = answers[text]
+            if isinstance(answer, BaseException):
+                self.error = answer
                 return True
-            self.vectors[text] = vector
+            self.vectors[text] = answer
             del self.missing[text]
         return not self.missing
 

@@ -9,7 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from intrinsic.errors import EncoderError
 from intrinsic.routing.model_loading import BUNDLED_SHA256, load_model
+from intrinsic.routing.pieces import cut, means, unit_rows
+from intrinsic.routing.router import Vectors
 
 
 class TextModel(Protocol):
@@ -37,6 +40,29 @@ class TextModel(Protocol):
     def encode(self, texts: Sequence[str], batch_size: int) -> np.ndarray[Any, Any]:
         """Return one vector per text; none is longer than `limit` tokens."""
         ...
+
+
+def encode_whole(
+    model: TextModel, texts: Sequence[str], *, batch_size: int, max_pieces: int, name: str
+) -> Vectors:
+    """One unit vector per text, however long it is, `(n_texts, dimension)` float32.
+
+    A text that is longer than the model reads is read in at most `max_pieces` pieces. Raises
+    `EncoderError`, with `name` as the model's.
+    """
+
+    def pieces_of(text: str) -> list[str]:
+        if model.limit < 1 or len(text) <= model.limit:
+            return [text]
+        return cut(text, model.spans(text), model.limit, max_pieces)
+
+    try:
+        pieces = [pieces_of(text) for text in texts]
+        flat = [piece for of_text in pieces for piece in of_text]
+        raw = model.encode(flat, batch_size)
+    except Exception as error:
+        raise EncoderError(f"encoder {name!r} failed: {error}") from error
+    return means(unit_rows(np.asarray(raw), len(flat), name), pieces)
 
 
 class TorchModel:

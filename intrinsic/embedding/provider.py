@@ -1,0 +1,318 @@
+"""`EmbeddingProvider`: texts as vectors, each under the adapters that it asks for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence, Sized
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from intrinsic.embedding.asking import Adapter, Adapters, Asking
+from intrinsic.embedding.item import DEFAULT, Item, Place, Work
+from intrinsic.embedding.options import EmbeddingOptions, Form
+from intrinsic.errors import AdapterError, EncoderError
+from intrinsic.mixture import BASE, Mixture
+from intrinsic.registry import AdapterRegistry
+from intrinsic.routing.encoder import clean
+from intrinsic.routing.model_loading import BUNDLED_DIMENSION, BUNDLED_MODEL
+from intrinsic.routing.pieces import unit_rows
+from intrinsic.routing.query_batches import Answer, QueryBatches
+from intrinsic.routing.router import Vectors
+from intrinsic.routing.vector_cache import Vector
+from intrinsic.worker import run_to_end
+
+_LOG = logging.getLogger("intrinsic.embedding")
+_AT_ONCE = 8192
+"""Texts of one call that wait at the same time, sorted by length."""
+
+Progress = Callable[[int, int | None], object]
+"""Is told how many texts are done, and of how many, where that is known."""
+
+
+class EmbeddingProvider:
+    """An encoder with LoRA adapters, which is an `Embedder` for routers as well.
+
+    Calls from any task, thread and event loop are encoded together, whichever adapters they ask
+    for. An adapter is named as in the registry, `name` or `name@version`, "default" is that of
+    `lora_adapter_path`, "base" the encoder alone; mixtures weigh several. Files that have changed
+    since an adapter was read are read again at its next use. All calls raise `EncoderError` where
+    the model fails, and an `AdapterError` where an adapter cannot be served.
+    """
+
+    def __init__(
+        self,
+        options: EmbeddingOptions | None = None,
+        *,
+        registry: AdapterRegistry | None = None,
+    ) -> None:
+        self.options = options or EmbeddingOptions()
+        model = self.options.model
+        self._bundled = model is None or str(model) == BUNDLED_MODEL
+        self._dimension = BUNDLED_DIMENSION if self._bundled else 0
+        self._asking = Asking(registry, self.options.max_loaded)
+        self._work: Work | None = None
+        self._closed = False
+        self._working = threading.RLock()
+        self._batches = QueryBatches(
+            self._loaded,
+            self._encode,
+            name=self.name,
+            size=self.options.batch_size,
+            busy_timeout_s=self.options.busy_timeout_s,
+        )
+
+    @property
+    def name(self) -> str:
+        """The encoder's name or path."""
+        return BUNDLED_MODEL if self._bundled else str(self.options.model)
+
+    @property
+    def batch_size(self) -> int:
+        """The most texts that are encoded at once."""
+        return self.options.batch_size
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector; known only after loading where the user named the model."""
+        if self._dimension == 0:
+            raise EncoderError(
+                f"encoder {self.name!r} is not loaded, so its dimension is not known; "
+                "await initialize() first"
+            )
+        return self._dimension
+
+    @property
+    def loaded_adapters(self) -> tuple[str, ...]:
+        """The adapters that are on the encoder, least recently used first."""
+        work = self._work
+        return () if work is None else work.loaded
+
+    async def initialize(self) -> None:
+        """Load the model and the adapter of `lora_adapter_path`; done twice it is done once.
+
+        The first call that embeds does it, too. After `close()` it opens the provider again.
+        Raises `EncoderError`, or an `AdapterError` unless `on_adapter_error` is "base"; then
+        nothing is loaded.
+        """
+        await run_to_end(self._open)
+
+    async def close(self) -> None:
+        """Take the adapters off the model and let go of it, after the batch that is under way."""
+        await run_to_end(self._close, at_once=True)
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def embed_text(
+        self,
+        text: str,
+        instruction: str | None = None,
+        *,
+        form: Form = "query",
+        adapter: Adapter = None,
+    ) -> Vector:
+        """Return the vector of one text, `(dimension,)` float32; see `embed_batch`."""
+        found = await self.embed_batch([text], instruction, form=form, adapters=[adapter])
+        vector: Vector = found[0]
+        return vector
+
+    async def embed_batch(
+        self,
+        texts: Sequence[str],
+        instruction: str | None = None,
+        *,
+        form: Form = "query",
+        adapters: Adapters = None,
+    ) -> Vectors:
+        """Return one vector per text, in their order, `(n_texts, dimension)` float32.
+
+        `instruction` is a task of the options' table, of which `form` says the prefix, or a prefix
+        itself. `adapters` is one for all texts or a sequence with one per text. Raises
+        `ConfigError` for an unknown task and `CapacityError` for too large a mixture.
+        """
+        if isinstance(texts, str):
+            raise EncoderError("embed_batch takes a list of texts; use embed_text for one")
+        prefix = self.options.prefix(instruction, form)
+        await self._ready()
+        mixtures = self._asking.mixtures(adapters, len(texts))
+        items = [Item(prefix, clean(t), m) for t, m in zip(texts, mixtures, strict=True)]
+        return await self._vectors(items)
+
+    async def embed_stream(
+        self,
+        chunks: Iterable[str] | AsyncIterable[str],
+        progress: Progress | None = None,
+        instruction: str | None = None,
+        *,
+        form: Form = "query",
+        adapter: Adapter = None,
+    ) -> AsyncIterator[Vector]:
+        """Yield the vector of each text, in their order; at most `batch_size` are held at once.
+
+        `progress` is called after each batch with the number of texts that are done, and that of
+        all where `chunks` has a length.
+        """
+        total = len(chunks) if isinstance(chunks, Sized) else None
+        done = 0
+        async for batch in _batches(chunks, self.batch_size):
+            vectors = await self.embed_batch(batch, instruction, form=form, adapters=adapter)
+            done += len(batch)
+            if progress is not None:
+                progress(done, total)
+            for vector in vectors:
+                yield vector
+
+    async def warm_up(self) -> None:
+        """Load what is to be loaded and encode one text."""
+        await self.embed_text("warm up")
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors of queries, with the default adapter, as routers ask for them."""
+        return self._units(await self.embed_batch(texts))
+
+    async def embed_cards(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors of passages, with the default adapter, as routers ask for them."""
+        return self._units(await self.embed_batch(texts, form="passage"))
+
+    def _units(self, vectors: Vectors) -> Vectors:
+        if self.options.normalize or not len(vectors):
+            return vectors
+        return unit_rows(vectors, len(vectors), self.name)
+
+    async def _ready(self) -> None:
+        if self._closed:
+            raise self._is_closed()
+        if self._work is None:
+            await run_to_end(self._loaded)
+
+    async def _vectors(self, items: Sequence[Item]) -> Vectors:
+        """One vector per item; those of one mixture and length are sent off together."""
+        order = sorted(
+            range(len(items)), key=lambda at: (items[at].mixture.id, -len(items[at].text))
+        )
+        vectors = np.zeros((len(items), self.dimension), np.float32)
+        for start in range(0, len(order), _AT_ONCE):
+            some = order[start : start + _AT_ONCE]
+            vectors[some] = await self._batches.embed([items[at] for at in some])
+        return vectors
+
+    def _encode(self, items: list[Item]) -> list[Answer]:
+        with self._working:
+            return self._loaded().encode(items)
+
+    def _open(self) -> None:
+        with self._working:
+            self._closed = False
+            self._loaded()
+
+    def _loaded(self) -> Work:
+        with self._working:
+            if self._closed:
+                raise self._is_closed()
+            if self._work is None:
+                self._work = self._load()
+                self._dimension = self._work.dimension
+            return self._work
+
+    def _close(self) -> None:
+        with self._working:
+            work, self._work = self._work, None
+            self._closed = True
+            if work is not None:
+                work.close()
+
+    def _is_closed(self) -> EncoderError:
+        return EncoderError(f"the provider of {self.name!r} is closed; await initialize() first")
+
+    def _load(self) -> Work:
+        try:
+            from intrinsic.embedding.adapted import AdaptedEncoder
+            from intrinsic.embedding.loading import load_encoder
+
+            began = time.perf_counter()
+            source = None if self._bundled else self.name
+            encoder = load_encoder(source, self.options)
+        except (ImportError, EncoderError) as error:
+            return self._load_without_torch(error)
+        took_ms = 1e3 * (time.perf_counter() - began)
+        _LOG.info("encoder %s loaded in %.1f ms", self.name, took_ms)
+        work = AdaptedEncoder(encoder, self.options, self._asking.places, name=self.name)
+        self._add_default(work.load)
+        return work
+
+    def _add_default(self, load: Callable[[str], object]) -> None:
+        path = self.options.lora_adapter_path
+        self._asking.default = BASE
+        if path is None:
+            return
+        self._asking.places[DEFAULT] = Place(Path(path), self.options.scaling)
+        try:
+            load(DEFAULT)
+        except AdapterError as error:
+            del self._asking.places[DEFAULT]
+            if self.options.on_adapter_error == "raise":
+                raise
+            _LOG.error("adapter %s is not served, the base model is: %s", path, error)
+        else:
+            self._asking.default = Mixture.of({DEFAULT: 1.0})
+
+    def _load_without_torch(self, error: Exception) -> Work:
+        """The bundled encoder without adapters, where a package is missing that adapters need."""
+        missing = error if isinstance(error, ImportError) else error.__cause__
+        if not isinstance(missing, ImportError):
+            raise error
+        package = missing.name or "torch"
+        try:
+            if not self._bundled or self.options.pooling not in ("auto", "mean"):
+                raise EncoderError(f"{self.name!r} needs it")
+            from intrinsic.embedding.without_torch import BaseEncoder
+
+            work = BaseEncoder(self.options, name=self.name)
+        except EncoderError as why:
+            raise EncoderError(
+                f"{package} cannot be imported ({missing}), and without it there is no encoder "
+                f"({why}); install it with 'pip install intrinsic-lora'"
+            ) from error
+        path = self.options.lora_adapter_path
+        _LOG.warning(
+            "%s: %s cannot be imported (%s); the base model serves in its int8 form; install it "
+            "with 'pip install intrinsic-lora'",
+            "no adapter can be served" if path is None else f"adapter {path} is not served",
+            package,
+            missing,
+        )
+        return work
+
+
+async def _batches(
+    chunks: Iterable[str] | AsyncIterable[str], size: int
+) -> AsyncIterator[list[str]]:
+    batch: list[str] = []
+    if isinstance(chunks, AsyncIterable):
+        async for text in chunks:
+            batch.append(text)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    else:
+        for text in chunks:
+            batch.append(text)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
