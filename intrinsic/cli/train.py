@@ -11,6 +11,7 @@ from intrinsic.cli.train_progress import shown
 from intrinsic.training.lora.job import TrainingJob
 from intrinsic.training.lora.plan import LoraPlan
 from intrinsic.training.lora.result import TrainedAdapter
+from intrinsic.training.lora.scores import Scores
 from intrinsic.training.lora.train import trained
 
 
@@ -43,7 +44,7 @@ def run_train(job: TrainingJob, plan: LoraPlan, registry: Where | None, *, as_js
         tell(f"{record.key} is registered in {registry}, and {state}")
 
 
-def _print(made: TrainedAdapter) -> None:
+def _print(made: TrainedAdapter[Scores]) -> None:
     base, adapter = made.base, made.adapter
     print_table(
         f"{made.card.key} on {adapter.rows} held-out rows ({adapter.tokens} answer tokens)",

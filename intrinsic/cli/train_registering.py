@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -22,7 +23,7 @@ def demand_free(where: Where, job: TrainingJob) -> None:
         anyio.run(_demand_free, where, job)
 
 
-def register_trained(where: Where, made: TrainedAdapter, base: str) -> VersionRecord:
+def register_trained(where: Where, made: TrainedAdapter[Any], base: str) -> VersionRecord:
     """Register an adapter that was just trained.
 
     Raises `RegistryError`, which says how to do it by hand, where that fails: the adapter is there.
@@ -42,6 +43,6 @@ async def _demand_free(where: Where, job: TrainingJob) -> None:
         await catalog.database.read(partial(refuse_taken, record=record))
 
 
-async def _register(where: Where, made: TrainedAdapter, base: str) -> VersionRecord:
+async def _register(where: Where, made: TrainedAdapter[Any], base: str) -> VersionRecord:
     async with opened(where) as catalog:
         return await catalog.register(Newcomer(made.folder, base_model=base))

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic.errors import ConfigError
-from intrinsic.training.lora.rows import read_rows, refuse_broken
+from intrinsic.training.lora.data_file import refuse_broken
+from intrinsic.training.lora.rows import read_rows
 
 INDEX_NAME = "index.jsonl"
 _HALF = re.compile("[\ud800-\udfff]")

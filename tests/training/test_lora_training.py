@@ -31,6 +31,7 @@ from intrinsic.training.lora.base import find_base
 from intrinsic.training.lora.plan import Dtype, FileDtype, LoraPlan
 from intrinsic.training.lora.result import TrainedAdapter
 from intrinsic.training.lora.rows import TrainingRow, read_rows, some_unasked
+from intrinsic.training.lora.scores import Scores
 from intrinsic.training.lora.split import split
 from intrinsic.training.lora.train import trained
 from tests.tiny import gpt2, tokens
@@ -205,7 +206,7 @@ def test_the_same_training_gives_the_same_bytes(folder: Path) -> None:
     assert bytes_of(one) == bytes_of(other) != bytes_of(third)
 
 
-def bytes_of(made: TrainedAdapter) -> list[bytes]:
+def bytes_of(made: TrainedAdapter[Scores]) -> list[bytes]:
     names = ("adapter_config.json", "adapter_model.safetensors")
     return [(made.folder / name).read_bytes() for name in names]
 

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from intrinsic.backends.backend import ChatMessage
 from intrinsic.backends.prompt_encoder import PromptEncoder
 from intrinsic.errors import BackendError
-from intrinsic.training.lora.rows import TrainingRow, refuse_broken
+from intrinsic.training.lora.data_file import refuse_broken
+from intrinsic.training.lora.rows import TrainingRow
 from intrinsic.training.scoring import IGNORED, Encoded
 
 

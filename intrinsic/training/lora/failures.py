@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,17 +20,13 @@ _FULL_DISK = (
 )  # fmt: skip
 
 
-def in_words(plan: LoraPlan, folder: Path) -> AbstractContextManager[None]:
-    """Turn a full memory into a `CapacityError`, a full disk into an `AdapterError`.
-
-    `folder` is what is written to. Anything else gets out as it is.
-    """
-    return told_to_lower(lambda: _ways(plan), folder)
-
-
 @contextmanager
 def told_to_lower(ways: Callable[[], str], folder: Path) -> Iterator[None]:
-    """The same for any training; `ways` says what to lower where the memory is full."""
+    """Turn a full memory into a `CapacityError`, a full disk into an `AdapterError`.
+
+    `ways` says what to lower where the memory is full, `folder` is what is written to. Anything
+    else gets out as it is.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -57,7 +53,8 @@ def _memory(ways: str) -> CapacityError:
     return CapacityError(f"the memory is too small for this training; lower {ways}")
 
 
-def _ways(plan: LoraPlan) -> str:
+def ways_to_lower(plan: LoraPlan) -> str:
+    """What makes a training on prompts and responses need less memory."""
     ways = [f"--batch-tokens (now {plan.batch_tokens})"]
     ways.append(f"--max-length (now {plan.max_length})" if plan.max_length else "--max-length")
     ways.append(f"--rank (now {plan.rank})")

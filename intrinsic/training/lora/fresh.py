@@ -9,16 +9,21 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from intrinsic.training.lora.plan import LoraPlan
+from intrinsic.training.lora.plan import AdapterPlan
 from intrinsic.training.lora.start import Start
 
 
 def add_adapter(
-    model: PreTrainedModel, plan: LoraPlan, targets: Sequence[str], start: Start | None = None
+    model: PreTrainedModel,
+    plan: AdapterPlan,
+    targets: Sequence[str],
+    start: Start | None = None,
+    task: str = "CAUSAL_LM",
 ) -> PeftModel:
     """Wrap a model with an adapter; the base is frozen.
 
     The adapter is fresh and changes nothing yet, or is that of `start`, whose plan is given.
+    `task` is PEFT's name for what the model does.
     """
     layers = [
         layer
@@ -33,7 +38,7 @@ def add_adapter(
         lora_dropout=plan.dropout,
         fan_in_fan_out=all(isinstance(layer, Conv1D) for layer in layers),
         bias="none",
-        task_type="CAUSAL_LM",
+        task_type=task,
     )
     if plan.gradient_checkpointing:
         newer = getattr(model, "activation_checkpointing_enable", None)

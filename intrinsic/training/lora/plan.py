@@ -20,18 +20,15 @@ MOST_STEPS_BETWEEN = 200
 
 
 @dataclass(frozen=True, slots=True)
-class LoraPlan:
-    """How an adapter is trained; raises `ConfigError` for a setting that is not valid.
+class AdapterPlan:
+    """What the plans of all kinds of adapters share; raises `ConfigError` for what is not valid.
 
     `alpha` is twice the rank, `targets` all matrices but the output head, `max_length` what the
     model reads but at most 1,024, and `every` an epoch but at most 200 steps, where left out.
-    `max_steps` ends it before all epochs are over; the learning rate is at zero there.
-    `blank_share` of the rows to train on are asked with an empty prompt, the same in every epoch.
-    `batch_tokens` counts padding; one longer row is a batch of its own. `patience` is how many
-    validations in a row may bring nothing better, 0 for any number. `bf16` loads the base in
-    bfloat16 and multiplies in it; the adapter is trained in float32 always, and rounded to
-    `save_dtype` before it is scored and written. `auto` is CUDA and bf16 where there are, else the
-    CPU and fp32.
+    `max_steps` ends it before all epochs are over; the learning rate is at zero there. `patience`
+    is how many validations in a row may bring nothing better, 0 for any number. `bf16` multiplies
+    in bfloat16; the adapter is trained in float32 always, and rounded to `save_dtype` before it is
+    scored and written. `auto` is CUDA and bf16 where there are, else the CPU and fp32.
     """
 
     rank: int = 16
@@ -40,12 +37,10 @@ class LoraPlan:
     epochs: int = 3
     max_steps: int | None = None
     learning_rate: float = 2e-4
-    batch_tokens: int = 2048
     max_length: int | None = None
     dropout: float = 0.0
     seed: int = 17
     validation_share: float = 0.1
-    blank_share: float = 0.0
     patience: int = 3
     every: int | None = None
     gradient_checkpointing: bool = False
@@ -54,7 +49,7 @@ class LoraPlan:
     save_dtype: FileDtype = "fp32"
 
     def __post_init__(self) -> None:
-        for name, least in (("rank", 1), ("epochs", 1), ("batch_tokens", 2), ("patience", 0)):
+        for name, least in (("rank", 1), ("epochs", 1), ("patience", 0)):
             check_whole(self, name, least)
         for name, least in (("max_steps", 1), ("max_length", 2), ("every", 1)):
             if getattr(self, name) is not None:
@@ -65,7 +60,6 @@ class LoraPlan:
         check_number(self, "learning_rate", 0.0, open_below=True)
         check_number(self, "validation_share", 0.0, 1.0, open_below=True)
         check_number(self, "dropout", 0.0, 1.0)
-        check_number(self, "blank_share", 0.0, 1.0)
         self._one_of("dtype", get_args(Dtype))
         self._one_of("device", get_args(Device))
         self._one_of("save_dtype", get_args(FileDtype))
@@ -83,3 +77,21 @@ class LoraPlan:
         value = getattr(self, name)
         if value not in known:
             raise ConfigError(f"{option(name)} is {value!r}; it must be one of {', '.join(known)}")
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPlan(AdapterPlan):
+    """How an adapter of a causal model is trained.
+
+    `batch_tokens` counts padding; one longer row is a batch of its own. `blank_share` of the rows
+    to train on are asked with an empty prompt, the same in every epoch. `bf16` loads the base in
+    bfloat16 too.
+    """
+
+    batch_tokens: int = 2048
+    blank_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        AdapterPlan.__post_init__(self)
+        check_whole(self, "batch_tokens", 2)
+        check_number(self, "blank_share", 0.0, 1.0)

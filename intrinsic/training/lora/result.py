@@ -4,29 +4,47 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from intrinsic.card import AdapterCard
 from intrinsic.registry.provenance import Provenance
 
-if TYPE_CHECKING:
-    from intrinsic.training.lora.scores import Scores
+
+class Scored(Protocol):
+    """What a model was worth on held-out rows."""
+
+    @property
+    def loss(self) -> float:
+        """The mean loss; lower is better."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many rows there were."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        ...
+
+
+ScoresT = TypeVar("ScoresT", bound=Scored)
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedAdapter:
+class TrainedAdapter(Generic[ScoresT]):
     """An adapter's folder on disk, with what is known of it.
 
     `base` and `adapter` were scored on the same held-out rows. `steps` were made in all, of which
     `best_step` is the one that was kept; `resumed_from` is the step that this run began at, 0 for
-    a run from the start. `shortened` prompts lost their beginning.
+    a run from the start. `shortened` prompts lost their beginning, or texts their end.
     """
 
     folder: Path
     card: AdapterCard
     provenance: Provenance
-    base: Scores
-    adapter: Scores
+    base: ScoresT
+    adapter: ScoresT
     train_rows: int
     validation_rows: int
     shortened: int
@@ -38,7 +56,7 @@ class TrainedAdapter:
 
     @property
     def gain(self) -> float:
-        """By how many nats per answer token the loss is lower than the base model's."""
+        """By how much the loss is lower than the base model's; nats per answer token for text."""
         return self.base.loss - self.adapter.loss
 
     def as_json(self) -> dict[str, Any]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from intrinsic.backends.backend import ChatMessage
-from intrinsic.errors import ConfigError
+from intrinsic.training.lora.data_file import DataFile, read_lines, text_of
 
-SHOWN_PROBLEMS = 10
 _FORM = '{"prompt": "...", "response": "..."}'
 
 
@@ -37,13 +36,7 @@ class TrainingRow:
         return json.dumps(turns, ensure_ascii=False).casefold()
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingFile:
-    """A file's rows, and the SHA-256 of the bytes that they were read from."""
-
-    path: Path
-    digest: str
-    rows: tuple[TrainingRow, ...]
+TrainingFile = DataFile[TrainingRow]
 
 
 def read_rows(path: str | Path) -> TrainingFile:
@@ -53,24 +46,7 @@ def read_rows(path: str | Path) -> TrainingFile:
     Other keys and empty lines are passed over. Raises `ConfigError` for a file that cannot be
     read or has no rows, and one that names every broken line up to ten and counts the others.
     """
-    file = Path(path)
-    try:
-        data = file.expanduser().read_bytes()
-    except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{file} cannot be read: {why}; name a file of JSON lines") from error
-    rows, problems = [], []
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(_row(number, line))
-        except ValueError as error:
-            problems.append((number, str(error)))
-    refuse_broken(file, problems)
-    if not rows:
-        raise ConfigError(f"{file} has no rows; write a line such as {_FORM} for each")
-    return TrainingFile(file, hashlib.sha256(data).hexdigest(), tuple(rows))
+    return read_lines(path, _row, _FORM)
 
 
 def some_unasked(rows: Sequence[TrainingRow], share: float, seed: int) -> list[TrainingRow]:
@@ -83,40 +59,14 @@ def some_unasked(rows: Sequence[TrainingRow], share: float, seed: int) -> list[T
     return [replace(row, turns=nothing) if draw.random() < share else row for row in rows]
 
 
-def refuse_broken(file: Path, problems: Iterable[tuple[int, str]]) -> None:
-    """Raise `ConfigError` where there are problems, each a line's number and what is wrong."""
-    found = sorted(problems)
-    if not found:
-        return
-    count = "1 broken row" if len(found) == 1 else f"{len(found)} broken rows"
-    listed = [f"line {number}: {why}" for number, why in found[:SHOWN_PROBLEMS]]
-    if len(found) > SHOWN_PROBLEMS:
-        listed.append(f"and {len(found) - SHOWN_PROBLEMS} more")
-    raise ConfigError(
-        "\n  ".join([f"{file} has {count}, nothing was trained or written:", *listed])
-    )
-
-
-def _row(number: int, line: bytes) -> TrainingRow:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8 (byte {error.start + 1} of the line)") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"it is no JSON ({error.msg} at character {error.pos + 1}); write {_FORM} on one line"
-        ) from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"it holds {line.decode().strip()!r:.60}; write {_FORM}")
+def _row(number: int, row: dict[str, Any]) -> TrainingRow:
     has_pair, has_messages = bool({"prompt", "response"} & set(row)), "messages" in row
     if has_pair and has_messages:
         raise ValueError("it has messages beside prompt or response; keep one of the two")
     if has_messages:
         turns = _turns(row["messages"])
         return TrainingRow(number, turns[:-1], turns[-1]["content"])
-    prompt, response = (_text(row.get(key), key) for key in ("prompt", "response"))
+    prompt, response = (text_of(row.get(key), key) for key in ("prompt", "response"))
     return TrainingRow(number, (ChatMessage(role="user", content=prompt),), response)
 
 
@@ -127,7 +77,7 @@ def _turns(messages: object) -> tuple[ChatMessage, ...]:
     for nth, turn in enumerate(messages, 1):
         if not isinstance(turn, dict):
             raise ValueError(f"message {nth} is {turn!r:.60}; write a role and a content")
-        role, content = (_text(turn.get(key), f"{key} of message {nth}") for key in _KEYS)
+        role, content = (text_of(turn.get(key), f"{key} of message {nth}") for key in _KEYS)
         turns.append(ChatMessage(role=role, content=content))
     if turns[-1]["role"] != "assistant":
         raise ValueError(
@@ -138,20 +88,3 @@ def _turns(messages: object) -> tuple[ChatMessage, ...]:
 
 
 _KEYS = ("role", "content")
-
-
-def _text(value: object, what: str) -> str:
-    if value is None:
-        raise ValueError(f"{what} is missing")
-    if not isinstance(value, str):
-        raise ValueError(f"{what} is {value!r:.60}; it must be a text")
-    if not value.strip():
-        raise ValueError(f"{what} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{what} has half a character, {value[error.start : error.end]!r}, at position "
-            f"{error.start + 1}"
-        ) from None
-    return value

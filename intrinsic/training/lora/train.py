@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from intrinsic.errors import ConfigError
@@ -12,13 +13,14 @@ from intrinsic.training.lora.progress import Progress
 
 if TYPE_CHECKING:
     from intrinsic.training.lora.result import TrainedAdapter
+    from intrinsic.training.lora.scores import Scores
 
 PACKAGES = ("peft", "accelerate")
 
 
 def trained(
     job: TrainingJob, plan: LoraPlan | None = None, progress: Progress | None = None
-) -> TrainedAdapter:
+) -> TrainedAdapter[Scores]:
     """Train an adapter, score it against its base on held-out rows, and write its folder.
 
     Everything that can be known before is checked before: target, rows, settings, base. The folder
@@ -33,14 +35,16 @@ def trained(
     `TrainingInterrupted`, a `KeyboardInterrupt`, after a signal.
     """
     need_packages()
+    from intrinsic.training.lora.failures import ways_to_lower
+    from intrinsic.training.lora.preparing import prepare
     from intrinsic.training.lora.running import run
 
-    return run(job, plan or LoraPlan(), progress or Progress())
+    return run(job, plan or LoraPlan(), progress or Progress(), prepare, ways_to_lower)
 
 
-def need_packages() -> None:
+def need_packages(names: Sequence[str] = PACKAGES) -> None:
     """Raise `ConfigError`, which says what to install, where a package is missing."""
-    for name in PACKAGES:
+    for name in names:
         try:
             importlib.import_module(name)
         except ImportError as error:

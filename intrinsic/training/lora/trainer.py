@@ -1,8 +1,9 @@
-"""The loop: transformers' Trainer over batches of our own, with the loss on answers alone."""
+"""The loop: transformers' Trainer over batches of our own, kept, stopped and gone on from."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import torch
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
-from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
@@ -25,12 +25,9 @@ from transformers.trainer_callback import PrinterCallback
 from intrinsic.lora.checkpoint import WEIGHTS_NAME
 from intrinsic.training.lora.checkpoints import Checkpoints, declare_whole, read_state
 from intrinsic.training.lora.failures import not_a_number
-from intrinsic.training.lora.order import Batches
-from intrinsic.training.lora.plan import LoraPlan
+from intrinsic.training.lora.plan import AdapterPlan
 from intrinsic.training.lora.progress import Progress
-from intrinsic.training.lora.scores import answer_logits, score
 from intrinsic.training.lora.stopping import StopRequest, TrainingInterrupted, on_signals
-from intrinsic.training.scoring import Encoded, pad_batch
 
 _LOG_EVERY = 10
 
@@ -39,13 +36,13 @@ _LOG_EVERY = 10
 class Course:
     """A model wrapped by PEFT, the batches to learn in their order, and those held out.
 
-    `plan` has nothing left out and no `auto`.
+    `plan` has nothing left out and no `auto`; batches are what the trainer's `inputs_of` takes.
     """
 
     model: PeftModel
-    learned: Batches
-    held_out: Batches
-    plan: LoraPlan
+    learned: list[list[Any]]
+    held_out: list[list[Any]]
+    plan: AdapterPlan
 
     @property
     def dtype(self) -> torch.dtype:
@@ -62,14 +59,19 @@ class Fit:
     train_loss: float | None
 
 
-def fit(course: Course, checkpoints: Checkpoints, resume: Path | None, progress: Progress) -> Fit:
+Make = Callable[[Course, "Telling"], "CourseTrainer"]
+
+
+def fit(
+    course: Course, make: Make, checkpoints: Checkpoints, resume: Path | None, progress: Progress
+) -> Fit:
     """Train the adapter over all batches, or until it no longer improves; leave the best in place.
 
     Goes on from the checkpoint `resume`. Raises `TrainingInterrupted` after a signal, when the
     step is kept, and `BackendError` for a loss that is not finite.
     """
     with on_signals() as request:
-        trainer = _AnswerTrainer(course, checkpoints, progress, request)
+        trainer = make(course, Telling(checkpoints, course.plan, progress, request))
         if resume is None or not _is_over(resume, course):
             trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     step, last = checkpoints.whole()[-1]
@@ -93,55 +95,54 @@ def _is_over(checkpoint: Path, course: Course) -> bool:
     return state["global_step"] >= len(course.learned) or bool(patience and waited >= patience)
 
 
-class _AnswerTrainer(Trainer):  # type: ignore[misc]
+class CourseTrainer(Trainer):  # type: ignore[misc]
     """One epoch of Trainer's is the whole training, so that its step is the place in the list."""
 
     control: TrainerControl
+    arguments: type[TrainingArguments] = TrainingArguments
+    """What the trainer takes its settings as."""
 
-    def __init__(
-        self,
-        course: Course,
-        checkpoints: Checkpoints,
-        progress: Progress,
-        request: StopRequest,
-    ) -> None:
+    def __init__(self, course: Course, telling: Telling, **more: object) -> None:
         plan = course.plan
-        self._course = course
-        callbacks: list[Any] = [_Telling(checkpoints, plan, progress, request)]
+        self.course = course
+        callbacks: list[Any] = [telling]
         if plan.patience:
             callbacks.append(EarlyStoppingCallback(plan.patience))
         super().__init__(
-            model=course.model,
-            args=_arguments(plan, checkpoints.folder, len(course.learned)),
+            args=_arguments(self.arguments, plan, telling.folder, len(course.learned)),
             train_dataset=course.learned,
             eval_dataset=course.held_out,
             callbacks=callbacks,
+            **({"model": course.model} | more),
         )
         self.remove_callback(PrinterCallback)
 
-    def get_train_dataloader(self) -> DataLoader[list[Encoded]]:
-        return DataLoader(self.train_dataset, batch_size=1, shuffle=False, collate_fn=_inputs)
+    def inputs_of(self, batch: list[Any]) -> dict[str, Any]:
+        """What `compute_loss` is given for a batch."""
+        raise NotImplementedError
 
-    def compute_loss(
-        self,
-        model: PeftModel,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: object = None,
-    ) -> Tensor:
-        logits, targets = answer_logits(
-            model, inputs["input_ids"], inputs["labels"], self._course.dtype
-        )
-        return torch.nn.functional.cross_entropy(logits, targets)
+    def held_out_loss(self) -> float:
+        """The mean loss of the held-out batches, without dropout; leaves the model as it was."""
+        raise NotImplementedError
+
+    def get_train_dataloader(self) -> DataLoader[list[Any]]:
+        """The batches one by one, in their order."""
+
+        def inputs(batch: list[list[Any]]) -> dict[str, Any]:
+            return self.inputs_of(batch[0])
+
+        return DataLoader(self.train_dataset, batch_size=1, shuffle=False, collate_fn=inputs)
 
     def floating_point_ops(self, inputs: object) -> int:
+        """Not counted."""
         return 0
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
-        found = score(self.model, self._course.held_out, self._course.dtype, self.args.device)
-        if not math.isfinite(found.loss):
-            raise not_a_number(self.state.global_step, self._course.plan.learning_rate)
-        metrics = {"eval_loss": found.loss}
+        """The held-out loss. Raises `BackendError` where it is not finite."""
+        loss = self.held_out_loss()
+        if not math.isfinite(loss):
+            raise not_a_number(self.state.global_step, self.course.plan.learning_rate)
+        metrics = {"eval_loss": loss}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -149,12 +150,13 @@ class _AnswerTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
 
-class _Telling(TrainerCallback):  # type: ignore[misc]
+class Telling(TrainerCallback):  # type: ignore[misc]
     """Tells of the progress, declares checkpoints whole, stops where that was asked for."""
 
     def __init__(
-        self, checkpoints: Checkpoints, plan: LoraPlan, progress: Progress, request: StopRequest
+        self, checkpoints: Checkpoints, plan: AdapterPlan, progress: Progress, request: StopRequest
     ) -> None:
+        self.folder = checkpoints.folder
         self._checkpoints = checkpoints
         self._plan = plan
         self._progress = progress
@@ -163,6 +165,7 @@ class _Telling(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
+        """A step is done."""
         self._progress.stepped(state.global_step, state.max_steps)
         if self._request:
             control.should_save = control.should_training_stop = True
@@ -175,6 +178,7 @@ class _Telling(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float],
         **_: object,
     ) -> None:
+        """The training loss is known. Raises `BackendError` where it is not finite."""
         loss = logs.get("loss")
         if loss is None:
             return
@@ -190,6 +194,7 @@ class _Telling(TrainerCallback):  # type: ignore[misc]
         metrics: dict[str, float],
         **_: object,
     ) -> None:
+        """The held-out loss is known."""
         loss = metrics["eval_loss"]
         best = state.best_metric is None or loss < state.best_metric
         self._progress.validated(state.global_step, loss, best=best)
@@ -197,19 +202,17 @@ class _Telling(TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
+        """A checkpoint is written."""
         checkpoint = self._checkpoints.at(state.global_step)
         declare_whole(checkpoint)
         self._progress.kept(state.global_step, checkpoint)
 
 
-def _inputs(batch: list[list[Encoded]]) -> dict[str, Tensor]:
-    ids, labels = pad_batch(batch[0])
-    return {"input_ids": ids, "labels": labels}
-
-
-def _arguments(plan: LoraPlan, folder: Path, steps: int) -> TrainingArguments:
+def _arguments(
+    kind: type[TrainingArguments], plan: AdapterPlan, folder: Path, steps: int
+) -> TrainingArguments:
     every = plan.every or steps
-    arguments = TrainingArguments(
+    arguments = kind(
         output_dir=str(folder),
         num_train_epochs=1,
         per_device_train_batch_size=1,

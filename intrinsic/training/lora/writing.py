@@ -21,7 +21,9 @@ from intrinsic.registry.provenance import Provenance
 from intrinsic.training.lora.base import BaseModel
 from intrinsic.training.lora.plan import FileDtype
 
-LIBRARIES = ("torch", "transformers", "peft", "accelerate", "intrinsic-lora")
+LIBRARIES = (
+    "torch", "transformers", "sentence-transformers", "peft", "accelerate", "intrinsic-lora",
+)  # fmt: skip
 
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
