@@ -12,13 +12,25 @@ from intrinsic.cli.arguments import Json, Registry, Texts
 
 def train_command(
     context: typer.Context,
-    base: Annotated[
-        str, typer.Option(help="Folder of a causal model, or a hub name that is in the cache.")
-    ],
     data: Annotated[
-        Path, typer.Option(metavar="FILE", help="JSON lines of prompt and response, or messages.")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="JSON lines of prompt and response, or messages; of an encoder query and positive"
+            " and perhaps negative, or text and label.",
+        ),
     ],
     name: Annotated[str, typer.Option(help="The adapter's name.")],
+    kind: Annotated[
+        str, typer.Option(help="generation: of a causal model; embedding: of a text encoder.")
+    ] = "generation",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of the model, or a hub name that is in the cache; of an encoder the"
+            " bundled one if left out."
+        ),
+    ] = None,
     version: Annotated[str, typer.Option(help="Its version.")] = "1.0.0",
     description: Annotated[str, typer.Option(help="What it is for, in a sentence.")] = "",
     domain: Annotated[str, typer.Option(help="The subject, in a word or two.")] = "",
@@ -34,8 +46,21 @@ def train_command(
     max_steps: Annotated[
         int | None, typer.Option(help="Steps at most, where the epochs are more.")
     ] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-4,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate at its highest; default: 2e-4, of an encoder 1e-3."),
+    ] = None,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, padding too.")] = 2048,
+    batch_pairs: Annotated[int, typer.Option(help="Of an encoder: pairs of a batch.")] = 64,
+    temperature: Annotated[
+        float, typer.Option(help="Of an encoder: cosines are divided by it.")
+    ] = 0.05,
+    query_prefix: Annotated[
+        str, typer.Option(help="Of an encoder: written before queries and labelled texts.")
+    ] = "",
+    passage_prefix: Annotated[
+        str, typer.Option(help="Of an encoder: written before positives and negatives.")
+    ] = "",
     max_length: Annotated[
         int | None, typer.Option(help="Tokens of a row; default: the model's, at most 1024.")
     ] = None,
@@ -87,22 +112,33 @@ def train_command(
 ) -> None:
     """Train an adapter on prompts and responses, say what it gained, and register it.
 
-    The registry is that of --registry, else ADAPTERS_DIR.db beside the folder of adapters. With
-    --from-hypernet rank, alpha and layers are those of the hypernetwork.
+    With --kind embedding it is an encoder's, from pairs or labelled texts. The registry is that of
+    --registry, else ADAPTERS_DIR.db beside the folder of adapters. With --from-hypernet rank, alpha
+    and layers are those of the hypernetwork.
     """
     from dataclasses import replace
-    from typing import cast
+    from typing import Any
 
     from intrinsic.cli.hypernet import generated_start
     from intrinsic.cli.registry_place import place_of
     from intrinsic.cli.train import run_train
+    from intrinsic.errors import ConfigError
+    from intrinsic.training.embedding.plan import EmbeddingPlan
     from intrinsic.training.lora.job import TrainingJob
-    from intrinsic.training.lora.plan import Device, Dtype, FileDtype, LoraPlan
+    from intrinsic.training.lora.plan import AdapterPlan, LoraPlan
 
+    if kind not in _NOT_OF:
+        raise ConfigError(f"--kind is {kind!r}; it must be one of {', '.join(_NOT_OF)}")
+    _refuse(context, _NOT_OF[kind], f"is not for --kind {kind}")
     if from_hypernet is not None:
-        _leave_to_hypernet(context)
+        _refuse(context, _OF_HYPERNET, "is the generated adapter's where --from-hypernet is given")
+    if base is None and kind == "generation":
+        raise ConfigError(
+            "--base is missing; name a folder of a causal model, a hub name that is in the cache, "
+            "or intrinsic/base for the bundled one"
+        )
     job = TrainingJob(
-        base=base,
+        base=base or BUNDLED_ENCODER,
         data=data,
         name=name,
         version=version,
@@ -115,38 +151,53 @@ def train_command(
         resume=resume,
         force=force,
     )
-    plan = LoraPlan(
-        rank=rank,
-        alpha=alpha,
-        targets=tuple(one.strip() for part in targets or () for one in part.split(",")),
-        epochs=epochs,
-        max_steps=max_steps,
-        learning_rate=lr,
-        batch_tokens=batch_tokens,
-        max_length=max_length,
-        dropout=dropout,
-        seed=seed,
-        validation_share=validation_share,
-        blank_share=blank_share,
-        patience=patience,
-        every=every,
-        gradient_checkpointing=gradient_checkpointing,
-        dtype=cast(Dtype, dtype),
-        device=cast(Device, device),
-        save_dtype=cast(FileDtype, save_dtype),
-    )
+    shared: dict[str, Any] = {
+        "rank": rank,
+        "alpha": alpha,
+        "targets": tuple(one.strip() for part in targets or () for one in part.split(",")),
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "max_length": max_length,
+        "dropout": dropout,
+        "seed": seed,
+        "validation_share": validation_share,
+        "patience": patience,
+        "every": every,
+        "gradient_checkpointing": gradient_checkpointing,
+        "dtype": dtype,
+        "device": device,
+        "save_dtype": save_dtype,
+    } | ({} if lr is None else {"learning_rate": lr})
+    plan: AdapterPlan
+    if kind == "embedding":
+        plan = EmbeddingPlan(
+            **shared,
+            batch_pairs=batch_pairs,
+            temperature=temperature,
+            query_prefix=query_prefix,
+            passage_prefix=passage_prefix,
+        )
+    else:
+        plan = LoraPlan(**shared, batch_tokens=batch_tokens, blank_share=blank_share)
     place = place_of(registry, None if registry else adapters_dir) if register else None
-    with generated_start(from_hypernet, query, base) as start:
+    with generated_start(from_hypernet, query, job.base) as start:
         run_train(replace(job, start=start), plan, place, as_json=json)
 
 
-def _leave_to_hypernet(context: typer.Context) -> None:
-    """Raise `ConfigError` where somebody gave what the generated adapter decides."""
+BUNDLED_ENCODER = "all-MiniLM-L6-v2"
+_OF_HYPERNET = ("rank", "alpha", "targets")
+_NOT_OF = {
+    "generation": ("batch_pairs", "temperature", "query_prefix", "passage_prefix"),
+    "embedding": ("batch_tokens", "blank_share", "from_hypernet", "query"),
+}
+"""Options that a kind has no use for."""
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Raise `ConfigError` where somebody gave one of these options."""
     from intrinsic.errors import ConfigError
 
-    for name in ("rank", "alpha", "targets"):
+    for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(
-                f"--{name} is the generated adapter's where --from-hypernet is given; leave it out"
-            )
+            raise ConfigError(f"--{name.replace('_', '-')} {why}; leave it out")
