@@ -1,4 +1,4 @@
-"""What holds for every test: no user's cache folder is used, and Ctrl-C means what it does."""
+"""What holds for every test: nobody's cache and settings are used; Ctrl-C means what it does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 
 _CACHE = tempfile.mkdtemp(prefix="intrinsic-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE
+os.environ["XDG_CONFIG_HOME"] = os.path.join(_CACHE, "config")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from intrinsic.cli.output import print_json, print_table
-from intrinsic.cli.session import SessionOptions, open_registry
+from intrinsic.cli.session import open_registry
 from intrinsic.registry import AdapterEntry
 
+if TYPE_CHECKING:
+    from intrinsic.config.sections import Project
 
-def print_adapters(folder: Path | None, *, as_json: bool) -> None:
-    """Print the newest version of every adapter."""
-    entries = open_registry(SessionOptions(adapters_dir=folder)).list_adapters()
+
+def print_adapters(project: Project, *, as_json: bool) -> None:
+    """Print the newest version of every adapter in its folder."""
+    entries = open_registry(project).list_adapters()
     if as_json:
         print_json([_fields(entry) for entry in entries])
         return
@@ -33,11 +36,11 @@ def print_adapters(folder: Path | None, *, as_json: bool) -> None:
     )
 
 
-def print_adapter(name: str, folder: Path | None, *, as_json: bool) -> None:
+def print_adapter(name: str, project: Project, *, as_json: bool) -> None:
     """Print everything about one adapter, its files checked."""
     from intrinsic.lora import read_checkpoint
 
-    entry = open_registry(SessionOptions(adapters_dir=folder)).get_adapter(name)
+    entry = open_registry(project).get_adapter(name)
     checkpoint = read_checkpoint(entry.path)
     fields = _fields(entry) | {
         "rank": sorted({factors.rank for factors in checkpoint.factors.values()}),

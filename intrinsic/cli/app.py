@@ -9,7 +9,16 @@ from typing import Annotated
 import anyio
 import typer
 
-from intrinsic.cli.arguments import AdaptersDir, Calibrated, Json, PluginsDir, Registry, RouterName
+from intrinsic.cli.arguments import (
+    AdaptersDir,
+    BackendName,
+    Calibrated,
+    Json,
+    PluginsDir,
+    Registry,
+    RouterName,
+    TopK,
+)
 from intrinsic.cli.card_command import card_command
 from intrinsic.cli.ending import run_command
 from intrinsic.cli.hypernet_command import hypernet_app
@@ -55,46 +64,45 @@ def ask(
     adapters_dir: AdaptersDir = None,
     registry: Registry = None,
     force: Annotated[
-        bool, typer.Option(help="Use adapters that may be for another model, if shapes fit.")
+        bool,
+        typer.Option("--force", help="Use adapters that may be for another model, if shapes fit."),
     ] = False,
-    top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
-    router: RouterName = "hybrid",
+    top_k: TopK = None,
+    router: RouterName = None,
     calibration: Calibrated = None,
     explain: Annotated[bool, typer.Option(help="Show what the router thought.")] = False,
     no_adapt: Annotated[bool, typer.Option(help="Ask the base model.")] = False,
     shadow: Annotated[bool, typer.Option(help="Route and record, apply nothing.")] = False,
-    max_tokens: Annotated[int, typer.Option(help="Length of the answer, in tokens.")] = 120,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    max_tokens: Annotated[int | None, typer.Option(help="Length of the answer, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes what is drawn.")] = None,
     plugins: PluginsDir = None,
-    backend: Annotated[str, typer.Option(help="transformers, or a plugin's.")] = "transformers",
+    backend: BackendName = None,
     json: Json = False,
 ) -> None:
     """Answer one question under the mixture that fits it, streaming."""
-    from intrinsic.backends import GenerationOptions
     from intrinsic.cli.ask import Question, run_ask
-    from intrinsic.cli.registry_place import asked_place
-    from intrinsic.cli.session import SessionOptions
+    from intrinsic.cli.settings import folders_of, settings_of
 
-    question = Question(
-        text=text,
-        adapt=not no_adapt,
-        shadow=shadow,
-        explain=explain,
-        decoding=GenerationOptions(max_new_tokens=max_tokens, temperature=temperature, seed=seed),
+    question = Question(text=text, adapt=not no_adapt, explain=explain)
+    settings = settings_of(
+        {
+            "model": model,
+            "backend": backend,
+            "adapters": adapters_dir,
+            "registry": registry,
+            "plugins": folders_of(plugins),
+            "routing.router": router,
+            "routing.top_k": top_k,
+            "routing.calibration": calibration,
+            "routing.force_adapters": force or None,
+            "bus.shadow": shadow or None,
+            "generation.max_new_tokens": max_tokens,
+            "generation.temperature": temperature,
+            "generation.seed": seed,
+        }
     )
-    session = SessionOptions(
-        model,
-        adapters_dir,
-        router,
-        top_k,
-        tuple(plugins or ()),
-        backend,
-        calibration,
-        asked_place(registry, adapters_dir),
-        force,
-    )
-    anyio.run(run_ask, question, session, json)
+    anyio.run(run_ask, question, settings, json)
 
 
 @adapters_app.command("merge")
@@ -122,6 +130,7 @@ def merge_adapters(
 ) -> None:
     """Merge adapters into one and save it as a PEFT checkpoint."""
     from intrinsic.cli.merge import MergeRequest, run_merge
+    from intrinsic.cli.settings import folders_of, settings_of
     from intrinsic.lora import MergeOptions
 
     request = MergeRequest(
@@ -130,19 +139,20 @@ def merge_adapters(
         method=method,
         options=MergeOptions(density=density, seed=seed, rank=rank, dtype=dtype),
         force=force,
-        adapters_dir=adapters_dir,
-        plugin_folders=tuple(plugins or ()),
-        registry=registry,
     )
-    run_merge(request, as_json=json)
+    settings = settings_of(
+        {"adapters": adapters_dir, "registry": registry, "plugins": folders_of(plugins)}
+    )
+    run_merge(request, settings, as_json=json)
 
 
 @app.command()
 def plugins(folders: PluginsDir = None, json: Json = False) -> None:
     """List the plugins: name, version, source, hooks."""
     from intrinsic.cli.plugins import print_plugins
+    from intrinsic.cli.settings import folders_of, settings_of
 
-    print_plugins(tuple(folders or ()), as_json=json)
+    print_plugins(settings_of({"plugins": folders_of(folders)}), as_json=json)
 
 
 def main() -> None:

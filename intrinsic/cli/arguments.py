@@ -23,11 +23,14 @@ PluginsDir = Annotated[
     list[Path] | None, typer.Option("--plugins", help="Folder of drop-in plugins; may be repeated.")
 ]
 RouterName = Annotated[
-    str, typer.Option("--router", help="keyword, embedding, hybrid, llm, cascade, or a plugin's.")
+    str | None,
+    typer.Option("--router", help="keyword, embedding, hybrid, llm, cascade, or a plugin's."),
 ]
 WordsRouterName = Annotated[
-    str, typer.Option("--router", help="keyword, embedding, hybrid, or a plugin's.")
+    str | None, typer.Option("--router", help="keyword, embedding, hybrid, or a plugin's.")
 ]
+TopK = Annotated[int | None, typer.Option("--top-k", help="Mix at most this many adapters.")]
+BackendName = Annotated[str | None, typer.Option("--backend", help="transformers, or a plugin's.")]
 Texts = list[str] | None
 
 Calibrated = Annotated[

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
-from intrinsic.backends import GenerationOptions
 from intrinsic.cli.output import print_json, tell, write
 from intrinsic.cli.plugin_log import tell_error
-from intrinsic.cli.session import Session, SessionOptions, open_session
+from intrinsic.cli.session import Session, open_session
+from intrinsic.config import Settings
 from intrinsic.errors import ConfigError
 from intrinsic.events import MemoryEvent
 from intrinsic.receipt import Receipt
@@ -17,12 +17,10 @@ from intrinsic.selection import Selection
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask, and how to decode the answer. Raises `ConfigError` for what is no text."""
+    """What to ask, and what to show. Raises `ConfigError` for what is no text."""
 
     text: str
-    decoding: GenerationOptions
     adapt: bool = True
-    shadow: bool = False
     explain: bool = False
 
     def __post_init__(self) -> None:
@@ -35,17 +33,18 @@ class Question:
             ) from error
 
 
-async def run_ask(question: Question, options: SessionOptions, as_json: bool) -> None:
+async def run_ask(question: Question, settings: Settings, as_json: bool) -> None:
     """Route the question and stream the answer; what was applied goes to standard error."""
-    async with open_session(options) as session:
+    async with open_session(settings) as session:
         event = MemoryEvent.from_text(question.text)
         receipt, ranking = await _route(session, event, question)
         if not as_json:
             _tell(receipt, ranking, question)
         parts: list[str] = []
+        decoding = settings.generation_options()
         async with (
             session.manager.lease(event if question.adapt else {}) as lease,
-            aclosing(lease.stream(question.text, question.decoding)) as pieces,
+            aclosing(lease.stream(question.text, decoding)) as pieces,
         ):
             async for piece in pieces:
                 parts.append(piece)
@@ -66,7 +65,6 @@ async def _route(
         ranking = await session.router.rank(question.text, candidates=cards)
     if not question.adapt:
         return None, ranking
-    session.bus.set_shadow(question.shadow)
     report = await session.bus.publish(event)
     for error in report.errors:
         tell_error(error)

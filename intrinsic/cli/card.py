@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from intrinsic.card import AdapterCard
 from intrinsic.cli.card_edit import CardEdit
 from intrinsic.cli.output import print_json, print_table, tell
-from intrinsic.cli.session import SessionOptions, open_registry
+from intrinsic.cli.session import open_registry
 from intrinsic.cli.suggest import suggest_examples
+from intrinsic.config import Settings
 from intrinsic.errors import ConfigError
 from intrinsic.registry import AdapterEntry
 from intrinsic.registry.card_file import card_lock, write_card
@@ -19,19 +20,19 @@ from intrinsic.registry.entry import read_entry
 async def run_card(
     name: str,
     edit: CardEdit,
-    options: SessionOptions,
+    settings: Settings,
     suggest: int | None,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Print the card as it is after the edit; suggestions are added to it only with `yes`."""
     check_suggesting(suggest, yes)
-    registry = open_registry(SessionOptions(adapters_dir=options.adapters_dir))
+    registry = open_registry(replace(settings.project, model=None))  # that is what suggests
     entry = registry.get_adapter(name)
     seen = edit.applied(entry.card)  # what is wrong is told before a model is loaded
     suggested: list[str] = []
     if suggest is not None:
-        suggested = await suggest_examples(seen, suggest, options)
+        suggested = await suggest_examples(seen, suggest, settings)
     with card_lock(entry.path):
         entry = read_entry(entry.path)  # as it is now: others edit, too
         card = with_examples(edit.applied(entry.card), suggested if yes else ())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from intrinsic.cli.arguments import AdaptersDir, Json, PluginsDir, Registry, Texts
+from intrinsic.cli.arguments import AdaptersDir, BackendName, Json, PluginsDir, Registry, Texts
 
 
 def card_command(
@@ -38,7 +38,7 @@ def card_command(
     model: Annotated[
         str | None, typer.Option(help="The model that suggests; default: the bundled.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="transformers, or a plugin's.")] = "transformers",
+    backend: BackendName = None,
     adapters_dir: AdaptersDir = None,
     registry: Registry = None,
     plugins: PluginsDir = None,
@@ -53,7 +53,7 @@ def card_command(
     from intrinsic.cli.card import run_card
     from intrinsic.cli.card_edit import CardEdit
     from intrinsic.cli.registry_place import find_place
-    from intrinsic.cli.session import SessionOptions
+    from intrinsic.cli.settings import folders_of, settings_of
 
     edit = CardEdit.of(
         fields={"description": description, "domain": domain, "group": group},
@@ -74,13 +74,19 @@ def card_command(
         },
         examples_from=examples_from or (),
     )
-    session = SessionOptions(
-        model, adapters_dir, plugin_folders=tuple(plugins or ()), backend=backend
+    settings = settings_of(
+        {
+            "model": model,
+            "backend": backend,
+            "adapters": adapters_dir,
+            "registry": registry,
+            "plugins": folders_of(plugins),
+        }
     )
-    where = find_place(registry, adapters_dir)
+    where = find_place(settings.project)
     if where is not None:
         from intrinsic.cli.registry_card import run_registered_card
 
-        anyio.run(run_registered_card, where, name, edit, session, suggest, yes, json)
+        anyio.run(run_registered_card, where, name, edit, settings, suggest, yes, json)
         return
-    anyio.run(run_card, name, edit, session, suggest, yes, json)
+    anyio.run(run_card, name, edit, settings, suggest, yes, json)

@@ -10,7 +10,8 @@ from pathlib import Path
 from intrinsic.backends import GenerationOptions
 from intrinsic.cli.demo_page import print_end, print_start, print_step
 from intrinsic.cli.output import OurConsole, print_json
-from intrinsic.cli.session import Session, SessionOptions, loading, open_session
+from intrinsic.cli.session import Session, loading, open_session
+from intrinsic.cli.settings import settings_of
 from intrinsic.errors import BackendError, RoutingError
 from intrinsic.events import MemoryEvent
 from intrinsic.receipt import Receipt
@@ -50,7 +51,7 @@ async def run_demo(as_json: bool) -> None:
     """Run all questions and show, or print as JSON, what happened."""
     start = time.perf_counter()
     questions = json.loads(QUESTIONS.read_text(encoding="utf-8"))
-    async with open_session(SessionOptions()) as session:
+    async with open_session(settings_of({})) as session:
         before = await session.backend.fingerprint()
         if not as_json:
             print_start(session, OurConsole())

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
-from intrinsic.cli.output import print_json, print_table, tell
+from intrinsic.cli.output import print_json, print_table
 from intrinsic.cli.registry_place import adapters_of, find_place
-from intrinsic.cli.session import SessionOptions, loading, open_registry
+from intrinsic.cli.session import load_plugins, loading, open_registry
 from intrinsic.errors import MixtureError
 from intrinsic.lora import (
     LoraCheckpoint,
@@ -25,7 +26,10 @@ from intrinsic.lora import (
 )
 from intrinsic.mixture import Mixture
 from intrinsic.registry import AdapterEntry, AdapterRegistry
-from intrinsic.wiring import make_plugins
+
+if TYPE_CHECKING:
+    from intrinsic.config import Settings
+    from intrinsic.config.sections import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +41,13 @@ class MergeRequest:
     method: str
     options: MergeOptions
     force: bool = False
-    adapters_dir: Path | None = None
-    plugin_folders: tuple[Path, ...] = ()
-    registry: str | None = None
 
 
-def run_merge(request: MergeRequest, *, as_json: bool) -> None:
+def run_merge(request: MergeRequest, settings: Settings, *, as_json: bool) -> None:
     """Merge, save, and print what was made and what was lost."""
-    plugins = make_plugins(request.plugin_folders)
-    for problem in plugins.problems:
-        tell(f"intrinsic: {problem}")
+    plugins = load_plugins(settings)
     method = plugins.factory("register_merge_methods", request.method, "merge method")
-    registry = _registry(request)
+    registry = _registry(settings.project)
     parts = _parts(request.mixture, registry)
     target = check_target(request.out, replace=request.force)
     card = mixed_card(
@@ -69,10 +68,10 @@ def run_merge(request: MergeRequest, *, as_json: bool) -> None:
     )
 
 
-def _registry(request: MergeRequest) -> AdapterRegistry:
-    where = find_place(request.registry, request.adapters_dir)
+def _registry(project: Project) -> AdapterRegistry:
+    where = find_place(project)
     if where is None:
-        return open_registry(SessionOptions(adapters_dir=request.adapters_dir))
+        return open_registry(project)
     return anyio.run(adapters_of, where)
 
 

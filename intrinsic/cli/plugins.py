@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from intrinsic.cli.output import print_json, print_table, tell
-from intrinsic.wiring import make_plugins
+from intrinsic.cli.output import print_json, print_table
+from intrinsic.cli.session import load_plugins
+
+if TYPE_CHECKING:
+    from intrinsic.config import Settings
 
 
-def print_plugins(folders: tuple[Path, ...], *, as_json: bool) -> None:
+def print_plugins(settings: Settings, *, as_json: bool) -> None:
     """Print all plugins, and on standard error those that could not be loaded."""
-    found = make_plugins(folders)
-    for problem in found.problems:
-        tell(f"intrinsic: {problem}")
-    infos = found.list_plugins()
+    infos = load_plugins(settings).list_plugins()
     if as_json:
         print_json([info._asdict() for info in infos])
         return

@@ -6,8 +6,8 @@ from intrinsic.cli.card import check_suggesting, print_card, with_examples
 from intrinsic.cli.card_edit import CardEdit
 from intrinsic.cli.output import tell
 from intrinsic.cli.registry_place import Where, opened
-from intrinsic.cli.session import SessionOptions
 from intrinsic.cli.suggest import suggest_examples
+from intrinsic.config import Settings
 from intrinsic.registry import AdapterEntry
 
 
@@ -15,7 +15,7 @@ async def run_registered_card(
     where: Where,
     name: str,
     edit: CardEdit,
-    options: SessionOptions,
+    settings: Settings,
     suggest: int | None,
     yes: bool,
     as_json: bool,
@@ -25,7 +25,7 @@ async def run_registered_card(
     async with opened(where) as catalog:
         record = await catalog.get(name)
     seen = edit.applied(record.card)  # what is wrong is told before a model is loaded
-    suggested = [] if suggest is None else await suggest_examples(seen, suggest, options)
+    suggested = [] if suggest is None else await suggest_examples(seen, suggest, settings)
     async with opened(where) as catalog:
         record = await catalog.get(record.key)  # as it is now: others edit, too
         card = with_examples(edit.applied(record.card), suggested if yes else ())

@@ -36,10 +36,12 @@ def list_command(
     """List the versions of a registry, or the adapters in a folder without one."""
     import anyio
 
-    from intrinsic.cli.registry_place import find_place, need_place
+    from intrinsic.cli.registry_place import find_place, place_needed
+    from intrinsic.cli.settings import project_of
     from intrinsic.registry.store.listing import ListQuery
 
-    where = find_place(registry, adapters_dir)
+    project = project_of(registry, adapters_dir)
+    where = find_place(project)
     query = ListQuery(
         active=active,
         domain=domain,
@@ -55,9 +57,9 @@ def list_command(
     if where is None and query == ListQuery():
         from intrinsic.cli.adapters import print_adapters
 
-        print_adapters(adapters_dir, as_json=json)
+        print_adapters(project, as_json=json)
         return
-    where = where or need_place(registry, adapters_dir)
+    where = where or place_needed(project)
     _print_page(anyio.run(_page, where, query), query, as_json=json)
 
 

@@ -1,4 +1,4 @@
-"""Which registry a command means: `--registry`, that beside a folder, the environment's."""
+"""Which registry a command means: one that is named, or that beside the adapters' folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intrinsic.cli.output import tell
+from intrinsic.cli.settings import project_of
 from intrinsic.errors import ConfigError
 
 if TYPE_CHECKING:
+    from intrinsic.config.sections import Project
     from intrinsic.registry import AdapterRegistry
     from intrinsic.registry.catalog import AdapterCatalog
 
@@ -23,44 +25,48 @@ Where = str | Path
 def place_of(registry: str | None, adapters_dir: Path | None) -> Where:
     """Where the registry is, or is to be made: a file or a URL.
 
-    `--registry`, else `DIR.db` beside the folder of `--adapters-dir`, else what the environment
-    names, else `adapters.db`. Raises `ConfigError`.
+    `--registry`, else `DIR.db` beside the folder of `--adapters-dir`, else what the settings name,
+    in the same order, else `adapters.db`. Raises `ConfigError`.
     """
-    return _named(registry, adapters_dir) or _default(adapters_dir)
+    project = project_of(registry, adapters_dir)
+    return project.registry or _default(project.adapters)
 
 
-def find_place(registry: str | None, adapters_dir: Path | None) -> Where | None:
+def find_place(project: Project) -> Where | None:
     """Where the registry is; None where none was named and there is none by default.
 
     Raises `ConfigError` where one was named that is not there.
     """
-    named = _named(registry, adapters_dir)
-    if named is None:
-        file = _default(adapters_dir)
+    if project.registry is None:
+        file = _default(project.adapters)
         return file if file.exists() else None
-    if not is_there(named):
-        raise ConfigError(_none(named))
-    return named
+    if not is_there(project.registry):
+        raise ConfigError(_none(project.registry))
+    return project.registry
 
 
-def asked_place(registry: str | None, adapters_dir: Path | None) -> Where | None:
+def asked_place(project: Project) -> Where | None:
     """As `find_place`, for commands that use the bundled adapters where nothing is named."""
-    if registry is not None or adapters_dir is not None:
-        return find_place(registry, adapters_dir)
-    named = os.environ.get(VARIABLE) or None
-    if named is None and DEFAULT.exists():
+    if project.registry is not None or project.adapters is not None:
+        return find_place(project)
+    if DEFAULT.exists():
         tell(
             "intrinsic: the bundled adapters are used; "
             f"for those of {DEFAULT} name --registry {DEFAULT}"
         )
-    return named
+    return None
 
 
 def need_place(registry: str | None, adapters_dir: Path | None) -> Where:
     """Where the registry is; raise `ConfigError`, which says how one is made, without one."""
-    place = find_place(registry, adapters_dir)
+    return place_needed(project_of(registry, adapters_dir))
+
+
+def place_needed(project: Project) -> Where:
+    """As `need_place`, of settings that are loaded."""
+    place = find_place(project)
     if place is None:
-        raise ConfigError(_none(_default(adapters_dir)))
+        raise ConfigError(_none(_default(project.adapters)))
     return place
 
 
@@ -87,18 +93,6 @@ async def adapters_of(where: Where) -> AdapterRegistry:
     """The adapters that are registered there, to look at."""
     async with opened(where) as catalog:
         return catalog.live
-
-
-def _named(registry: str | None, adapters_dir: Path | None) -> str | None:
-    if registry is not None and adapters_dir is not None:
-        raise ConfigError(
-            "--registry and --adapters-dir both say where the adapters are; use one of them"
-        )
-    if registry is not None and not registry.strip():
-        raise ConfigError("--registry is empty; name a file or a URL, or leave it out")
-    if registry is not None or adapters_dir is not None:
-        return registry
-    return os.environ.get(VARIABLE) or None
 
 
 def _default(adapters_dir: Path | None) -> Path:

@@ -26,12 +26,14 @@ def show_command(
 
     from intrinsic.cli.output import print_json, print_table
     from intrinsic.cli.registry_place import find_place
+    from intrinsic.cli.settings import project_of
 
-    where = find_place(registry, adapters_dir)
+    project = project_of(registry, adapters_dir)
+    where = find_place(project)
     if where is None:
         from intrinsic.cli.adapters import print_adapter
 
-        print_adapter(name, adapters_dir, as_json=json)
+        print_adapter(name, project, as_json=json)
         return
     details = anyio.run(_details, where, name)
     if json:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from intrinsic.card import AdapterCard
-from intrinsic.cli.output import print_json, print_table, tell, write
-from intrinsic.cli.session import SessionOptions, calibrated, cards_of, loading
+from intrinsic.cli.output import print_json, print_table, write
+from intrinsic.cli.session import cards_of, load_plugins, loading
+from intrinsic.config import Settings
 from intrinsic.errors import ConfigError
 from intrinsic.routing.card_lines import one_line
 from intrinsic.routing.explanation import ExplainedCandidate, explain
@@ -16,7 +16,7 @@ from intrinsic.routing.factory import ASKING_ROUTERS, make_router
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.router import RankingRouter
 from intrinsic.selection import Selection
-from intrinsic.wiring import PluginRouter, build_router, make_plugins
+from intrinsic.wiring import PluginRouter, build_router
 
 _EXAMPLE_CHARS = 60
 
@@ -40,42 +40,32 @@ class Routing:
         return router
 
 
-async def open_routing(options: SessionOptions, settings: RouterOptions | None = None) -> Routing:
-    """Load adapters' cards and the router, showing progress on a terminal.
+async def open_routing(settings: Settings, options: RouterOptions | None) -> Routing:
+    """Load adapters' cards and the router, under `options`, showing progress on a terminal.
 
-    Raises `ConfigError` for `settings` of a router that takes none, and for a router that asks a
+    Raises `ConfigError` for options of a router that takes none, and for a router that asks a
     language model.
     """
-    plugins = make_plugins(options.plugin_folders)
-    for problem in plugins.problems:
-        tell(f"intrinsic: {problem}")
-    cards = await cards_of(options)
-    make = plugins.factory("register_routers", options.router, "router")
-    if options.router in ASKING_ROUTERS and getattr(make, "func", None) is make_router:
+    plugins = load_plugins(settings)
+    cards = await cards_of(settings.project)
+    name = str(settings.value("routing.router"))
+    make = plugins.factory("register_routers", name, "router")
+    if name in ASKING_ROUTERS and getattr(make, "func", None) is make_router:
         raise ConfigError(
-            f"router {options.router!r} asks a language model, and none is loaded here; try it "
-            f"with 'intrinsic ask --router {options.router}', or choose another --router"
+            f"router {name!r} asks a language model, and none is loaded here; try it "
+            f"with 'intrinsic ask --router {name}', or choose another --router"
         )
-    make_embedder = plugins.factory("register_embedders", "sentence-transformers", "embedder")
-    offered = {"options": settings}
-    ranked = build_router(make, make_embedder(None), offered, name=options.router)
-    router = PluginRouter(ranked, plugins, top_k=options.top_k)
+    ranked = build_router(make, settings.embedder(plugins), {"options": options}, name=name)
+    router = PluginRouter(ranked, plugins, top_k=settings.value("routing.top_k"))
     with loading("loading", ("router",)) as done:
         await router.warm_up(cards)
         done()
     return Routing(router, cards)
 
 
-async def run_route(
-    text: str,
-    options: SessionOptions,
-    *,
-    calibration: Path | None,
-    explained: bool,
-    as_json: bool,
-) -> None:
+async def run_route(text: str, settings: Settings, *, explained: bool, as_json: bool) -> None:
     """Print what is chosen for a text, and with `explained` why the others are not."""
-    routing = await open_routing(options, calibrated(calibration))
+    routing = await open_routing(settings, settings.router_options())
     candidates: Sequence[ExplainedCandidate] = ()
     chosen: Sequence[Selection]
     if explained:
@@ -83,7 +73,7 @@ async def run_route(
             routing.ranking,
             text,
             candidates=routing.cards,
-            top_k=options.top_k,
+            top_k=settings.value("routing.top_k"),
             decided_by=routing.router,
         )
         chosen, candidates = explanation.selections, explanation.candidates

@@ -16,8 +16,10 @@ from intrinsic.cli.arguments import (
     Json,
     PluginsDir,
     Registry,
+    TopK,
     WordsRouterName,
 )
+from intrinsic.cli.settings import folders_of, settings_of
 
 TEXT = "TEXT"
 """The command that a first argument means which is the name of no other."""
@@ -46,8 +48,8 @@ route_app = typer.Typer(
 def text(
     text: Annotated[str, typer.Argument(help="The text; after '--' it may be 'eval' or 'fit'.")],
     explain: Annotated[bool, typer.Option("--explain", help="Show every candidate.")] = False,
-    top_k: Annotated[int, typer.Option(help="Mix at most this many adapters.")] = 2,
-    router: WordsRouterName = "hybrid",
+    top_k: TopK = None,
+    router: WordsRouterName = None,
     calibration: Calibrated = None,
     adapters_dir: AdaptersDir = None,
     registry: Registry = None,
@@ -55,20 +57,11 @@ def text(
     json: Json = False,
 ) -> None:
     """Say which adapters fit a text: intrinsic route "how is asthma treated"."""
-    from intrinsic.cli.registry_place import asked_place
     from intrinsic.cli.route import run_route
-    from intrinsic.cli.session import SessionOptions
 
-    session = SessionOptions(
-        None,
-        adapters_dir,
-        router,
-        top_k,
-        tuple(plugins or ()),
-        registry=asked_place(registry, adapters_dir),
-    )
-    run = partial(run_route, calibration=calibration, explained=explain, as_json=json)
-    anyio.run(run, text, session)
+    flags = _flags(adapters_dir, registry, plugins, router)
+    settings = settings_of(flags | {"routing.top_k": top_k, "routing.calibration": calibration})
+    anyio.run(partial(run_route, explained=explain, as_json=json), text, settings)
 
 
 @route_app.command("eval")
@@ -83,7 +76,7 @@ def evaluate(
     unknown_as_none: Annotated[
         bool, typer.Option("--unknown-as-none", help="No adapter fits queries of unknown ones.")
     ] = False,
-    router: WordsRouterName = "hybrid",
+    router: WordsRouterName = None,
     calibration: Calibrated = None,
     adapters_dir: AdaptersDir = None,
     registry: Registry = None,
@@ -91,41 +84,41 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure the router on labelled queries; writes report.json and two pictures."""
-    from intrinsic.cli.registry_place import asked_place
     from intrinsic.cli.route_eval import Evaluation, run_evaluation
-    from intrinsic.cli.session import SessionOptions
 
-    request = Evaluation(file, out, threshold, unknown_as_none, calibration)
-    session = SessionOptions(
-        None,
-        adapters_dir,
-        router,
-        plugin_folders=tuple(plugins or ()),
-        registry=asked_place(registry, adapters_dir),
-    )
-    anyio.run(run_evaluation, request, session, json)
+    request = Evaluation(file, out, threshold, unknown_as_none)
+    flags = _flags(adapters_dir, registry, plugins, router)
+    settings = settings_of(flags | {"routing.calibration": calibration})
+    anyio.run(run_evaluation, request, settings, json)
 
 
 @route_app.command("fit")
 def fit(
     file: Annotated[Path, typer.Argument(help='Lines {"text": "...", "adapter": "..." or null}.')],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("calibration.json"),
-    router: WordsRouterName = "hybrid",
+    router: WordsRouterName = None,
     adapters_dir: AdaptersDir = None,
     registry: Registry = None,
     plugins: PluginsDir = None,
     json: Json = False,
 ) -> None:
     """Fit confidences to labelled queries; tells the calibration error before and after."""
-    from intrinsic.cli.registry_place import asked_place
     from intrinsic.cli.route_fit import run_fit
-    from intrinsic.cli.session import SessionOptions
 
-    session = SessionOptions(
-        None,
-        adapters_dir,
-        router,
-        plugin_folders=tuple(plugins or ()),
-        registry=asked_place(registry, adapters_dir),
-    )
-    anyio.run(run_fit, file, out, session, json)
+    settings = settings_of(_flags(adapters_dir, registry, plugins, router))
+    anyio.run(run_fit, file, out, settings, json)
+
+
+def _flags(
+    adapters_dir: Path | None,
+    registry: str | None,
+    plugins: list[Path] | None,
+    router: str | None,
+) -> dict[str, object]:
+    """What all three have."""
+    return {
+        "adapters": adapters_dir,
+        "registry": registry,
+        "plugins": folders_of(plugins),
+        "routing.router": router,
+    }

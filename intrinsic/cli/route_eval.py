@@ -12,7 +12,7 @@ from intrinsic.cli.out import check_folder
 from intrinsic.cli.output import OurConsole, print_json, print_table, tell
 from intrinsic.cli.route import Routing, open_routing
 from intrinsic.cli.route_pictures import write_pictures
-from intrinsic.cli.session import SessionOptions, calibrated
+from intrinsic.config import Settings
 from intrinsic.errors import ConfigError
 from intrinsic.routing.card_lines import one_line
 from intrinsic.routing.evaluation import Report
@@ -32,7 +32,6 @@ class Evaluation:
     out: Path | None = None
     threshold: float | None = None
     unknown_as_none: bool = False
-    calibration: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -40,22 +39,23 @@ class Evaluation:
         return self.out or Path(f"{self.file.stem}-report")
 
 
-async def run_evaluation(request: Evaluation, options: SessionOptions, as_json: bool) -> None:
+async def run_evaluation(request: Evaluation, settings: Settings, as_json: bool) -> None:
     """Measure, print, and write `report.json`, `reliability.png` and `confusion.png`."""
     labelled = read_labelled(request.file)
     folder = request.folder
     check_folder(folder, "report.json", request.file)
-    routing = await open_routing(options, calibrated(request.calibration))
+    routing = await open_routing(settings, settings.router_options())
     report = await _measured(request, labelled, routing)
     degraded = getattr(routing.ranking, "degraded", "")
-    fields = {"file": str(request.file), "router": options.router, "adapters": len(routing.cards)}
+    router = str(settings.value("routing.router"))
+    fields = {"file": str(request.file), "router": router, "adapters": len(routing.cards)}
     found = fields | {"degraded": degraded} | asdict(report)
     path = _made(folder) / "report.json"
     path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
         print_json(found)
     else:
-        _print(report, options.router)
+        _print(report, router)
     shown = {example for card in routing.cards for example in card.examples}
     if known := sum(one.text in shown for one in labelled):
         tell(f"intrinsic: {known} queries are examples of the cards; the figures are too good")

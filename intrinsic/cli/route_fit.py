@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from intrinsic.cli.out import check_file
 from intrinsic.cli.output import print_json, print_table, tell
 from intrinsic.cli.route import open_routing
-from intrinsic.cli.session import SessionOptions
+from intrinsic.config import Settings
 from intrinsic.errors import ConfigError
 from intrinsic.routing.calibration import LEAST_QUERIES, fit_calibration
 from intrinsic.routing.evaluation import Report
@@ -21,25 +21,26 @@ from intrinsic.routing.trial import ask_all, evaluate
 FIGURES = ("ece", "e2e", "auroc", "a95", "top1")
 
 
-async def run_fit(file: Path, out: Path, options: SessionOptions, as_json: bool) -> None:
+async def run_fit(file: Path, out: Path, settings: Settings, as_json: bool) -> None:
     """Write what is fitted to all queries; print what fitting one half does for the other."""
     labelled = read_labelled(file)
     _check(labelled, file)
     check_file(out, file)
     half, rest = halves(labelled)
-    plain = await open_routing(options)
+    options = settings.router_options(calibrated=False)
+    plain = await open_routing(settings, options)
     answers = [await ask_all(plain.ranking, part, plain.cards) for part in (half, rest)]
     fitted = fit_calibration([*answers[0], *answers[1]])
     before = after = None
     try:
         if len(rest) < LEAST_QUERIES:
             raise ConfigError(f"one half of {len(labelled)} queries is too few to measure on")
-        on_half = RouterOptions(calibration=fit_calibration(answers[0]))
+        on_half = replace(options or RouterOptions(), calibration=fit_calibration(answers[0]))
     except ConfigError as error:
         tell(f"intrinsic: before and after are not measured: {error}")
     else:
         before = await evaluate(plain.ranking, rest, plain.cards)
-        tried = await open_routing(options, on_half)
+        tried = await open_routing(settings, on_half)
         after = await evaluate(tried.ranking, rest, tried.cards)
     fitted.save(out)
     if as_json:

@@ -11,9 +11,9 @@ import anyio.to_thread
 from intrinsic.card import AdapterCard
 from intrinsic.cli.output import tell
 from intrinsic.cli.plugin_log import tell_error
-from intrinsic.cli.session import SessionOptions, load_model, loading
+from intrinsic.cli.session import load_model, load_plugins, loading
+from intrinsic.config import Settings
 from intrinsic.errors import BackendError
-from intrinsic.wiring import make_plugins
 
 if TYPE_CHECKING:
     from intrinsic.plugins import PluginManager
@@ -28,18 +28,16 @@ _BULLET = re.compile(r"^\s*(?:[-*•]+|\(?\d+[.):])\s*")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
-async def suggest_examples(card: AdapterCard, count: int, options: SessionOptions) -> list[str]:
+async def suggest_examples(card: AdapterCard, count: int, settings: Settings) -> list[str]:
     """Return at most `count` queries that the card does not have yet.
 
     Plugins are asked first (`suggest_examples`), then the model. Raises `BackendError` where
     neither writes a usable line.
     """
-    plugins = make_plugins(options.plugin_folders)
-    for problem in plugins.problems:
-        tell(f"intrinsic: {problem}")
+    plugins = load_plugins(settings)
     found = await _from_plugins(card, count, plugins)
     if found is None:
-        found = await _from_model(card, count, plugins, options)
+        found = await _from_model(card, count, plugins, settings)
     if not found:
         raise BackendError(
             f"nothing usable was suggested for adapter {card.name!r}; describe it in its card, or "
@@ -66,13 +64,12 @@ async def _from_plugins(card: AdapterCard, count: int, plugins: PluginManager) -
 
 
 async def _from_model(
-    card: AdapterCard, count: int, plugins: PluginManager, options: SessionOptions
+    card: AdapterCard, count: int, plugins: PluginManager, settings: Settings
 ) -> list[str]:
     from intrinsic.backends import GenerationOptions
 
-    factory = plugins.factory("register_backends", options.backend, "backend")
     with loading("loading", ("model",)) as done:
-        model = await anyio.to_thread.run_sync(load_model, factory, options.model)
+        model = await anyio.to_thread.run_sync(load_model, settings, plugins)
         done()
     found: list[str] = []
     for seed in range(_ROUNDS):

@@ -2,7 +2,7 @@
 
 Here 200 mutations of a sound checkpoint are tried, the same at every run. To search further:
 
-    INTRINSIC_FUZZ=10000 python -m pytest tests/lora/test_fuzz.py
+    FUZZ_EXAMPLES=10000 python -m pytest tests/lora/test_fuzz.py
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from intrinsic.lora import LoraCheckpoint, read_checkpoint
 from intrinsic.registry import AdapterRegistry
 from tests.tiny import llama, write_adapter, write_files
 
-EXAMPLES = int(os.environ.get("INTRINSIC_FUZZ", "200"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 PATIENCE_S = 20
 WORDS = 2000
 """How long one case may take, and how long a message may be beside the path."""
 
 fuzzed = settings(
     max_examples=EXAMPLES,
-    derandomize="INTRINSIC_FUZZ" not in os.environ,
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
     deadline=PATIENCE_S * 1000,
     suppress_health_check=list(HealthCheck),
     database=None,
