@@ -1,47 +1,69 @@
-"""The gate's threshold, found for the encoder in use."""
+"""The gate's thresholds, found for the encoder in use."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from intrinsic.errors import ConfigError
-from intrinsic.hypernet.gate import Gate, mean_of_nearest, unit_rows
+from intrinsic.hypernet.gate import Gate, mean_of_nearest
 from intrinsic.hypernet.network import Embedding
+from intrinsic.hypernet.probe import Probe, fit_probe
+from intrinsic.hypernet.unit_rows import unit_rows
+
+_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A threshold, and what it does on the queries that it was found on.
+    """A threshold and a probe, and what they do together on queries that they have not seen.
 
-    `refused_good` and `refused_nonsense` are shares of each kind; `auroc` is how often a good query
-    scores above a nonsensical one, ties counting half.
+    `refused_good` and `refused_nonsense` are shares of each kind; `auroc` is how often the probe
+    gives a good query more than a nonsensical one, ties counting half.
     """
 
     threshold: float
+    probe: Probe
     refused_good: float
     refused_nonsense: float
     auroc: float
     good: int
     nonsense: int
 
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, the probe's direction left out."""
+        return {
+            "threshold": self.threshold,
+            "probe_threshold": self.probe.threshold,
+            "refused_good": self.refused_good,
+            "refused_nonsense": self.refused_nonsense,
+            "auroc": self.auroc,
+            "good": self.good,
+            "nonsense": self.nonsense,
+        }
+
 
 def calibrate(
     descriptions_by_task: Mapping[str, Embedding],
     nonsense: Embedding,
     *,
+    reworded: Mapping[str, Embedding] | None = None,
     refuse_good: float = 0.01,
     neighbours: int = 4,
 ) -> Calibration:
-    """Find a threshold from descriptions `(k, d)` per task and nonsense queries `(q, d)`.
+    """Find thresholds from descriptions `(k, d)` per task and nonsense queries `(q, d)`.
 
-    A description's score is taken without the other descriptions of its own task, as for a task
-    never trained on. The threshold lies in the middle of the gap between the two kinds, where there
-    is one; else it refuses at most `refuse_good` of the good queries, and the nonsense below it.
-    Raises `ConfigError` for fewer than two tasks and a share that is none.
+    A description is judged without the other descriptions of its own task, as for a task never
+    trained on, and so is nonsense by a probe that was not fitted to it. The probe's threshold lies
+    in the middle of the gap between the two kinds, where there is one; else it refuses at most half
+    of `refuse_good`, and the nonsense below it. The cosine's is found in the same way, on the
+    descriptions `reworded` by task where these are given: what a user says is farther away than
+    what training said, and to refuse what means nothing is the probe's work.
+    Raises `ConfigError` for fewer than two tasks or nonsense queries, and a share that is none.
     """
     if not 0 <= refuse_good < 1:
         raise ConfigError(f"refuse_good is {refuse_good!r}; it must be from 0 to below 1")
@@ -50,20 +72,28 @@ def calibrate(
             f"a gate is calibrated on two tasks or more, not {len(descriptions_by_task)}"
         )
     rows = {task: unit_rows(found, task) for task, found in descriptions_by_task.items()}
-    everything = torch.cat(list(rows.values()))
-    good = torch.cat(
-        [
-            mean_of_nearest(own, torch.cat([r for t, r in rows.items() if t != task]), neighbours)
-            for task, own in rows.items()
-        ]
+    foreign = unit_rows(nonsense, "nonsense")
+    if len(foreign) < 2:
+        raise ConfigError("a gate is calibrated on two nonsense queries or more, not 1")
+    asked = rows
+    if reworded is not None:
+        asked = {task: unit_rows(reworded[task], task) for task in rows}
+    cosines = _cosines_of_good(rows, rows, neighbours)
+    far = _cosines_of_good(rows, asked, neighbours)
+    near = mean_of_nearest(foreign, torch.cat(list(rows.values())), neighbours)
+    threshold = _threshold(far, near, refuse_good / 2)
+    odds, foreign_odds = _cross_validated(rows, foreign)
+    probe = fit_probe(torch.cat(list(rows.values())), foreign).at(
+        _threshold(odds, foreign_odds, refuse_good / 2)
     )
-    bad = mean_of_nearest(unit_rows(nonsense, "nonsense"), everything, neighbours)
-    threshold = _threshold(good, bad, refuse_good)
+    good = _refused(cosines, threshold) | _refused(odds, probe.threshold)
+    bad = _refused(near, threshold) | _refused(foreign_odds, probe.threshold)
     return Calibration(
         threshold=threshold,
-        refused_good=int((good < threshold).sum()) / len(good),
-        refused_nonsense=int((bad < threshold).sum()) / len(bad),
-        auroc=_auroc(good, bad),
+        probe=probe,
+        refused_good=float(good.double().mean()),
+        refused_nonsense=float(bad.double().mean()),
+        auroc=_auroc(odds, foreign_odds),
         good=len(good),
         nonsense=len(bad),
     )
@@ -76,14 +106,49 @@ def calibrated_gate(
     max_relative_norm: float | None = None,
     neighbours: int = 4,
 ) -> Gate:
-    """The gate with all tasks' descriptions and the threshold that was found on them."""
+    """The gate with all tasks' descriptions, and the threshold and probe that were found."""
     rows = [unit_rows(found, task) for task, found in descriptions_by_task.items()]
     return Gate(
         torch.cat(rows),
         calibration.threshold,
         max_relative_norm=max_relative_norm,
         neighbours=neighbours,
+        probe=calibration.probe,
     )
+
+
+def _cosines_of_good(
+    rows: Mapping[str, torch.Tensor], asked: Mapping[str, torch.Tensor], neighbours: int
+) -> torch.Tensor:
+    """Each query's mean cosine with the nearest descriptions of the other tasks."""
+    return torch.cat(
+        [
+            mean_of_nearest(own, torch.cat([r for t, r in rows.items() if t != task]), neighbours)
+            for task, own in asked.items()
+        ]
+    )
+
+
+def _cross_validated(
+    rows: Mapping[str, torch.Tensor], foreign: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-odds of descriptions and of nonsense, each by a probe that saw others alone."""
+    folds = min(_FOLDS, len(rows), len(foreign))
+    tasks = list(rows.values())
+    odds: list[torch.Tensor] = [torch.empty(0)] * len(tasks)
+    foreign_odds = torch.empty(len(foreign))
+    part = torch.arange(len(foreign)) % folds
+    for fold in range(folds):
+        known = [task for at, task in enumerate(tasks) if at % folds != fold]
+        probe = fit_probe(torch.cat(known), foreign[part != fold])
+        foreign_odds[part == fold] = probe.log_odds(foreign[part == fold])
+        for at in range(fold, len(tasks), folds):
+            odds[at] = probe.log_odds(tasks[at])
+    return torch.cat(odds), foreign_odds
+
+
+def _refused(found: torch.Tensor, threshold: float) -> torch.Tensor:
+    return found < threshold
 
 
 def _threshold(good: torch.Tensor, bad: torch.Tensor, refuse_good: float) -> float:

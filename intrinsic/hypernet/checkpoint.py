@@ -24,10 +24,11 @@ from intrinsic.hypernet.checkpoint_files import (
 from intrinsic.hypernet.gate import Gate
 from intrinsic.hypernet.marks import BaseMark, EncoderMark
 from intrinsic.hypernet.network import HyperNetwork
+from intrinsic.hypernet.probe import Probe
 from intrinsic.hypernet.targets import TargetShape
 from intrinsic.lora.save import whole_folder, writing
 
-_DESCRIPTIONS = "gate.descriptions"
+_DESCRIPTIONS, _DIRECTION = "gate.descriptions", "gate.probe"
 _DAMAGED = (LookupError, TypeError, ValueError, AttributeError)
 
 
@@ -68,6 +69,8 @@ def save(
     }
     if gate is not None:
         tensors[_DESCRIPTIONS] = gate.descriptions.contiguous()
+        if gate.probe is not None:
+            tensors[_DIRECTION] = gate.probe.direction.contiguous()
     settings = _settings(network, base, encoder, gate, record or {})
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     data = safetensors.torch.save(tensors, metadata={"format": "pt"})
@@ -98,7 +101,7 @@ def load(
         raise HypernetError(f"{path / CONFIG} is damaged ({error}); save it again") from None
     _compare(path, marks, base, encoder)
     tensors = read_tensors(path / WEIGHTS)
-    descriptions = tensors.pop(_DESCRIPTIONS, None)
+    descriptions, direction = tensors.pop(_DESCRIPTIONS, None), tensors.pop(_DIRECTION, None)
 
     def build() -> HyperNetwork:
         return HyperNetwork(targets, *sizes, architecture=architecture, **options)
@@ -113,7 +116,7 @@ def load(
     except (TypeError, RuntimeError, OverflowError) as error:
         why = str(error).split("\n")[0]
         raise HypernetError(f"{path / CONFIG} is damaged ({why}); save it again") from None
-    gate = _gate(settings.get("gate"), descriptions, path)
+    gate = _gate(settings.get("gate"), descriptions, direction, path)
     return Saved(network, *marks, gate=gate, record=record)
 
 
@@ -169,6 +172,7 @@ def _gate_settings(gate: Gate) -> dict[str, Any]:
         "threshold": gate.threshold,
         "max_relative_norm": gate.max_relative_norm,
         "neighbours": gate.neighbours,
+        "probe": gate.probe and {"offset": gate.probe.offset, "threshold": gate.probe.threshold},
     }
 
 
@@ -226,12 +230,20 @@ def _compare(
         )
 
 
-def _gate(settings: object, descriptions: torch.Tensor | None, path: Path) -> Gate | None:
-    if (settings is None) != (descriptions is None):
+def _gate(
+    settings: Any,  # noqa: ANN401 - what a file holds
+    descriptions: torch.Tensor | None,
+    direction: torch.Tensor | None,
+    path: Path,
+) -> Gate | None:
+    probed = isinstance(settings, dict) and settings.get("probe") is not None
+    if (settings is None) != (descriptions is None) or probed != (direction is not None):
         raise HypernetError(f"{path} holds only a part of its gate; save it again")
     if descriptions is None:
         return None
     try:
-        return Gate(descriptions, **settings)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
+        numbers = settings.get("probe")
+        probe = None if direction is None else Probe(direction, **numbers)
+        return Gate(descriptions, **{**settings, "probe": probe})
+    except (AttributeError, TypeError, ValueError) as error:
         raise HypernetError(f"{path / CONFIG}: its gate is damaged ({error})") from None

@@ -9,8 +9,8 @@ import torch
 
 from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.hypernet.network import Embedding
-
-_UNIT = 1e-6
+from intrinsic.hypernet.probe import Probe
+from intrinsic.hypernet.unit_rows import unit_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,10 @@ class Gate:
     """Refuses what is far from all that was trained on, and weights that are too large.
 
     `descriptions (m, d)` are embeddings of the training tasks' descriptions; they are brought to
-    length 1. A query's score is its mean cosine with the `neighbours` nearest. `max_relative_norm`
-    bounds `‖ΔW‖ / ‖W‖`; None is no bound. Raises `ConfigError`, and `HypernetError` for
-    descriptions that are no finite matrix.
+    length 1. A query's score is its mean cosine with the `neighbours` nearest; a `probe` must admit
+    it as well, where there is one. `max_relative_norm` bounds `‖ΔW‖ / ‖W‖`; None is no bound.
+    Raises `ConfigError`, and `HypernetError` for descriptions that are no finite matrix, and a
+    probe of another size.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Gate:
         *,
         max_relative_norm: float | None = None,
         neighbours: int = 4,
+        probe: Probe | None = None,
     ) -> None:
         if not _is_number(threshold):
             raise ConfigError(f"threshold is {threshold!r}; it must be a finite number")
@@ -50,6 +52,12 @@ class Gate:
         self.threshold = float(threshold)
         self.max_relative_norm = bound
         self.neighbours = neighbours
+        self.probe = probe
+        if probe is not None and len(probe.direction) != self.descriptions.shape[1]:
+            raise HypernetError(
+                f"the probe has {len(probe.direction)} values, the gate's descriptions have "
+                f"{self.descriptions.shape[1]}: calibrate both with one encoder"
+            )
 
     def score(self, embedding: Embedding) -> float:
         """Mean cosine of one embedding `(d,)` with the nearest descriptions.
@@ -75,6 +83,8 @@ class Gate:
                 f"its mean cosine with the {self._nearest} is {score:.3f}, "
                 f"below {self.threshold:.3f}",
             )
+        if (nonsense := self._reads_as_nonsense(embedding)) is not None:
+            return Verdict(False, score, nonsense)
         bound = self.max_relative_norm
         if bound is not None and relative_norm is not None and not relative_norm <= bound:
             return Verdict(
@@ -88,6 +98,17 @@ class Gate:
             score,
             f"its mean cosine with the {self._nearest} is {score:.3f}, "
             f"at least {self.threshold:.3f}",
+        )
+
+    def _reads_as_nonsense(self, embedding: Embedding) -> str | None:
+        if self.probe is None:
+            return None
+        found = float(self.probe.log_odds(torch.as_tensor(embedding).reshape(1, -1))[0])
+        if found >= self.probe.threshold:
+            return None
+        return (
+            f"its log-odds against nonsense are {found:.2f}, below {self.probe.threshold:.2f}: "
+            "it has too little of what the training descriptions say"
         )
 
     @property
@@ -112,22 +133,6 @@ def mean_of_nearest(
         )
     cosines = found @ descriptions.T
     return cosines.topk(min(neighbours, descriptions.shape[0]), dim=1).values.mean(1)
-
-
-def unit_rows(rows: Embedding, name: str) -> torch.Tensor:
-    """Rows of length 1 (or 0) in float32, on the CPU; a copy.
-
-    Raises `HypernetError` for what is no matrix with rows, or not finite.
-    """
-    found = torch.as_tensor(rows).detach().to("cpu", torch.float32)
-    if found.dim() != 2 or not found.numel():
-        raise HypernetError(f"{name} has the shape {tuple(found.shape)}; it must be (n, d)")
-    if not torch.isfinite(found).all():
-        raise HypernetError(f"{name} holds NaN or infinite values; check the encoder and its input")
-    lengths = found.norm(dim=1, keepdim=True)
-    # What is of length 1 stays as it is, bit for bit, however often it comes here.
-    lengths = torch.where((lengths - 1).abs() < _UNIT, 1.0, lengths)
-    return found / lengths.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _is_number(value: object) -> bool:

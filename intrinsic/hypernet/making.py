@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from transformers import PreTrainedModel
 
 from intrinsic.errors import HypernetError
 from intrinsic.hypernet.base_norms import base_norms
-from intrinsic.hypernet.calibration import Calibration, calibrate, calibrated_gate
+from intrinsic.hypernet.calibration import Calibration
 from intrinsic.hypernet.checkpoint import check_room, save
 from intrinsic.hypernet.course import Course, Trained
 from intrinsic.hypernet.curves import draw_curves
 from intrinsic.hypernet.encoders import TextEncoder, encoder_named
 from intrinsic.hypernet.gate import Gate
+from intrinsic.hypernet.gating import gate_of
 from intrinsic.hypernet.generator import WeightGenerator
 from intrinsic.hypernet.job import HypernetJob, Parts, parted
 from intrinsic.hypernet.loop import train
@@ -58,7 +59,7 @@ class MadeHypernet:
             "path": str(self.folder),
             "network": self.sizes,
             "tasks": self.parts.names(),
-            "gate": asdict(self.calibration),
+            "gate": self.calibration.as_json(),
         } | self.trained.as_json()
 
 
@@ -152,18 +153,21 @@ def gate_for(
     It bounds the size of weights at 1.5 times the largest of a description, and refuses at most
     `refuse_good` of these.
     """
-    vectors = {
-        task.name: torch.from_numpy(encoder.encode(list(task.descriptions))) for task in tasks
-    }
-    foreign = torch.from_numpy(encoder.encode(nonsense_queries(_QUERIES, seed + 1)))
-    calibration = calibrate(vectors, foreign, refuse_good=refuse_good)
-    bound = _LARGER * largest_change(model, network, torch.cat(list(vectors.values())))
+    texts = [text for task in tasks for text in task.descriptions]
+    bound = _LARGER * largest_change(model, network, torch.from_numpy(encoder.encode(texts)))
     if bound == 0:
         raise HypernetError(
             "the hypernetwork learned nothing, its weights are 0 for every description; train it "
             "for more steps, or with a higher --lr"
         )
-    return calibrated_gate(vectors, calibration, max_relative_norm=bound), calibration
+    return gate_of(
+        encoder,
+        tasks,
+        nonsense_queries(_QUERIES, seed + 1),
+        refuse_good=refuse_good,
+        max_relative_norm=bound,
+        seed=seed,
+    )
 
 
 def _lets_through(calibration: Calibration) -> str:

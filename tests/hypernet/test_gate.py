@@ -7,10 +7,14 @@ import torch
 
 from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.hypernet.calibration import calibrate, calibrated_gate
+from intrinsic.hypernet.encoders import HashedWords
 from intrinsic.hypernet.gate import Gate
+from intrinsic.hypernet.probe import Probe
 from tests.hypernet.nets import queries
 
 AXES = torch.eye(4)
+ASKED = ("weather", "price", "colour", "name", "size")
+PLACES = ("city", "house", "river", "shop", "day")
 
 
 def test_the_score_is_the_mean_cosine_of_the_nearest() -> None:
@@ -116,8 +120,54 @@ def test_where_they_overlap_at_most_the_given_share_of_the_good_is_refused() -> 
     for share in (0.0, 0.01, 0.1):
         found = calibrate(tasks, nonsense, refuse_good=share)
         assert found.refused_good <= share
-        assert 0.4 < found.auroc < 0.6
+        assert 0.35 < found.auroc < 0.65
     assert found.refused_nonsense > 0.0
+
+
+def test_words_that_nonsense_shares_are_not_enough_for_the_probe() -> None:
+    encoder = HashedWords(256)
+    asked = ("reverse the word", "double the word", "reverse the letters", "double the letters")
+    tasks = {text: encoder.encode([text, f"please {text}"]) for text in asked}
+    nonsense = [f"what is the {thing} of the {place}" for thing in ASKED for place in PLACES]
+    probe = calibrate(tasks, encoder.encode(nonsense), refuse_good=0.0).probe
+    foreign = encoder.encode(["what is the word of the day in the city"])[0]
+    known = encoder.encode(["reverse double letters"])[0]
+    descriptions = torch.cat([torch.from_numpy(rows) for rows in tasks.values()])
+    assert Gate(descriptions, 0.5).admits(foreign).admitted
+    gate = Gate(descriptions, 0.5, probe=probe)
+    refused = gate.admits(foreign)
+    assert not refused.admitted
+    assert "log-odds against nonsense are" in refused.reason
+    assert gate.admits(known).admitted
+
+
+def test_the_probe_is_judged_on_what_it_has_not_seen() -> None:
+    """Nonsense that could be learned by heart: fitted to all of it, the probe refuses all."""
+    generator = torch.Generator().manual_seed(1)
+    tasks = {f"t{i}": torch.randn(2, 64, generator=generator) for i in range(10)}
+    nonsense = torch.randn(20, 64, generator=generator)
+    found = calibrate(tasks, nonsense, refuse_good=0.0)
+    everything = torch.cat(list(tasks.values()))
+    assert found.probe.log_odds(everything).min() > found.probe.log_odds(nonsense).max()
+    assert found.auroc < 0.8
+
+
+def test_reworded_descriptions_set_how_far_a_query_may_be() -> None:
+    tasks = {f"task {i}": near(0, 3, seed=i) for i in range(6)}
+    far = {task: rows + 0.8 * torch.eye(8)[1] for task, rows in tasks.items()}
+    strict = calibrate(tasks, near(5, 20, seed=99))
+    loose = calibrate(tasks, near(5, 20, seed=99), reworded=far)
+    assert loose.threshold < strict.threshold
+    assert loose.probe.threshold == strict.probe.threshold
+
+
+def test_a_probe_that_cannot_judge_is_refused() -> None:
+    with pytest.raises(HypernetError, match=r"direction has the shape \(2, 2\)"):
+        Probe(torch.ones(2, 2), 0.0)
+    with pytest.raises(HypernetError, match="NaN or infinite"):
+        Probe(torch.ones(2), float("nan"))
+    with pytest.raises(HypernetError, match="the probe has 3 values, the gate's descriptions"):
+        Gate(AXES, 0.1, probe=Probe(torch.ones(3), 0.0))
 
 
 def test_what_cannot_be_calibrated_is_refused() -> None:
