@@ -7,17 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from intrinsic.errors import BackendError
 
 _WANTED = "pass a folder with config.json, weights and tokenizer, or a hub name"
+
+_UNSOUND = (
+    *(OSError, ValueError, LookupError, ImportError, RuntimeError),
+    *(TypeError, AttributeError, AssertionError, SafetensorError),
+)
+"""What transformers raises for files that are not sound depends on the file and the model."""
+
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 _MISFIT = "its weights have other shapes than config.json asks for"
 
 
 def load_pretrained(model: str, dtype: torch.dtype | str) -> tuple[Any, Any]:
     """Load a causal model and its tokenizer. Raises `BackendError` where that fails."""
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = _source(model)
@@ -26,14 +39,8 @@ def load_pretrained(model: str, dtype: torch.dtype | str) -> tuple[Any, Any]:
         loaded, report = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True
         )
-    # What transformers raises for files that are not sound depends on the file and the model.
-    except (
-        *(OSError, ValueError, LookupError, ImportError, RuntimeError),
-        *(TypeError, AttributeError, AssertionError, SafetensorError),
-    ) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        why = _MISFIT if "mismatched_sizes" in lines[0] else lines[0]
-        raise BackendError(f"cannot load the model {model!r}: {why}; {_WANTED}") from error
+    except _UNSOUND as error:
+        raise BackendError(f"cannot load the model {model!r}: {_why(error)}; {_WANTED}") from error
     missing = sorted(report.get("missing_keys", ()))
     if missing:
         raise BackendError(
@@ -41,6 +48,31 @@ def load_pretrained(model: str, dtype: torch.dtype | str) -> tuple[Any, Any]:
             f"config.json asks for, {missing[0]} the first; {_WANTED}"
         )
     return loaded, tokenizer
+
+
+def load_outline(model: str) -> Any:  # noqa: ANN401
+    """Build a causal model without its weights, on the device 'meta', and read its tokenizer.
+
+    Only files of this machine are read. Raises `BackendError` where that fails.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    source = _source(model)
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=True)
+        AutoTokenizer.from_pretrained(source, local_files_only=True)
+        with torch.device("meta"):
+            outline = AutoModelForCausalLM.from_config(config)
+    except _UNSOUND as error:
+        raise BackendError(f"cannot load the model {model!r}: {_why(error)}; {_WANTED}") from error
+    if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _WEIGHTS):
+        raise BackendError(f"cannot load the model {model!r}: it has no weights; {_WANTED}")
+    return outline
+
+
+def _why(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return _MISFIT if "mismatched_sizes" in lines[0] else lines[0]
 
 
 def _source(model: str) -> str:

@@ -20,6 +20,7 @@ from intrinsic.cli.arguments import (
     TopK,
 )
 from intrinsic.cli.card_command import card_command
+from intrinsic.cli.config_command import config_app, init_command
 from intrinsic.cli.ending import run_command
 from intrinsic.cli.hypernet_command import hypernet_app
 from intrinsic.cli.output import replace_what_cannot_be_written
@@ -45,6 +46,8 @@ add_registry_commands(adapters_app)
 adapters_app.command("card")(card_command)
 app.command("train")(train_command)
 app.add_typer(hypernet_app, name="hypernet")
+app.command("init")(init_command)
+app.add_typer(config_app, name="config")
 
 
 @app.command()

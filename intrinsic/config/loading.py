@@ -8,10 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from intrinsic.config.keys import KEYS, REQUIRED, Key
-from intrinsic.config.layers import Fault, Layer, layers_of
+from intrinsic.config.layers import Fault, Given, Layer, layers_of
 from intrinsic.config.making import make_all
 from intrinsic.config.settings import Settings
 from intrinsic.config.values import parse
+from intrinsic.config.wording import NONE
 from intrinsic.errors import SettingsError
 
 _PLACES = ("registry", "adapters")
@@ -79,13 +80,17 @@ def _one_place(layers: Sequence[Layer]) -> tuple[list[Layer], list[Fault]]:
     for layer in layers:
         said = [layer.given[path] for path in _PLACES if path in layer.given]
         found.append(layer.without(set(_PLACES)) if decided else layer)
-        if len(said) > 1 and not decided:
+        if len(said) > 1 and not decided and all(map(_is_something, said)):
             first, second = (one.origin for one in said)
             both = "registry and adapters" if first == second else f"{first} and {second}"
             message = f"{both} both say where the adapters are; use one of them"
             faults.append(Fault(_PLACES[0], first if first == second else "", message))
         decided = decided or bool(said)
     return found, faults
+
+
+def _is_something(given: Given) -> bool:
+    return not (isinstance(given.value, str) and given.value.lower() == NONE)
 
 
 def _place(origins: Mapping[str, str], key: Key) -> str:

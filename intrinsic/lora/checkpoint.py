@@ -12,7 +12,7 @@ import torch
 from intrinsic.errors import CheckpointError, UnsupportedAdapterError
 from intrinsic.lora.config import CONFIG_NAME, LoraConfig, parse_config
 from intrinsic.lora.digest import Digest
-from intrinsic.lora.files import read_config_bytes, read_weights_bytes, tensors_of
+from intrinsic.lora.files import read_config_bytes, read_outline, read_weights_bytes, tensors_of
 from intrinsic.lora.safetensors_bytes import all_in_one
 from intrinsic.lora.tensors import FLOATS, Parts, peak_of, place
 from intrinsic.lora.wording import named
@@ -89,17 +89,34 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     return LoraCheckpoint(
         path=folder,
         config=config,
-        factors={
-            module: _checked(module, parts, config, path, peak)
-            for module, parts in modules.items()
-            if parts.keys() != {"base"}
-        },
+        factors=_factors(modules, config, path, peak),
         content=Digest([settings, data]),
         bytes_used=sum(t.numel() * t.element_size() for t in tensors.values()),
         base_copies={
             module: parts["base"][1] for module, parts in modules.items() if "base" in parts
         },
     )
+
+
+def read_outline_of(folder: str | Path) -> tuple[LoraConfig, Mapping[str, Factors]]:
+    """The config, and the factors by module on the device 'meta', from the file's header alone.
+
+    Checks what `read_checkpoint` checks, but for values, which are not read. Raises what it raises.
+    """
+    folder = _expanded(folder)
+    config = parse_config(read_config_bytes(folder / CONFIG_NAME), folder / CONFIG_NAME)
+    path = folder / WEIGHTS_NAME
+    return config, _factors(place(read_outline(path), path, finite=True), config, path, None)
+
+
+def _factors(
+    modules: Mapping[str, Parts], config: LoraConfig, path: Path, peak: float | None
+) -> dict[str, Factors]:
+    return {
+        module: _checked(module, parts, config, path, peak)
+        for module, parts in modules.items()
+        if parts.keys() != {"base"}
+    }
 
 
 def _expanded(folder: str | Path) -> Path:

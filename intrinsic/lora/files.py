@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,12 @@ from intrinsic.errors import CheckpointError
 from intrinsic.lora.safetensors_bytes import Bytes, tensors_in
 
 _MAX_CONFIG_BYTES = 2**22
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
 
 
 def read_config_bytes(path: Path) -> bytes:
@@ -38,11 +46,35 @@ def read_weights_bytes(path: Path) -> Bytes:
 
     So a file that only claims to be large is never read. Raises `CheckpointError`.
     """
-    try:
-        _check_regular(path)
+    with _told(path):
         with safetensors.safe_open(path, framework="pt"):
             pass
         return _read(path)
+
+
+def read_outline(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file by its header alone, on the device 'meta'.
+
+    Raises `CheckpointError`, also where the file's size is another than the header says.
+    """
+    with _told(path), safetensors.safe_open(path, framework="pt") as file:
+        parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+        return {
+            key: torch.empty(
+                part.get_shape(),
+                dtype=_DTYPES.get(part.get_dtype(), torch.uint8),
+                device="meta",
+            )
+            for key, part in parts.items()
+        }
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What is wrong with a safetensors file, as a `CheckpointError`."""
+    try:
+        _check_regular(path)
+        yield
     except FileNotFoundError:
         pickled = path.with_suffix(".bin")
         why = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from intrinsic.registry.entry import CONFIG_NAME
 if TYPE_CHECKING:
     import torch
 
-    from intrinsic.lora import Factors, LoraCheckpoint, LoraConfig
+    from intrinsic.lora import Factors, LoraConfig
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 _ALL_LINEAR = "all-linear"
@@ -79,20 +79,30 @@ def inspect(folder: str | Path) -> Inspection:
     from intrinsic.lora import read_checkpoint
 
     checkpoint = read_checkpoint(folder)
-    _refuse_undeclared(checkpoint)
-    factors = checkpoint.factors.values()
+    found = _found(checkpoint.config, checkpoint.factors, checkpoint.path)
+    return replace(found, digest=checkpoint.digest, bytes=checkpoint.content.size)
+
+
+def inspect_header(folder: str | Path) -> Inspection:
+    """As `inspect`, by config and header alone: no value is read, and there is no digest."""
+    from intrinsic.lora.checkpoint import read_outline_of
+
+    config, factors = read_outline_of(folder)
+    return _found(config, factors, Path(folder).expanduser())
+
+
+def _found(config: LoraConfig, factors: Mapping[str, Factors], folder: Path) -> Inspection:
+    _refuse_undeclared(config, factors, folder)
+    tensors = list(_tensors(factors.values()))
     return Inspection(
-        digest=checkpoint.digest,
-        bytes=checkpoint.content.size,
-        ranks=tuple(sorted({one.rank for one in factors})),
-        modules={
-            name: (int(one.A.shape[1]), int(one.B.shape[0]))
-            for name, one in checkpoint.factors.items()
-        },
-        kinds=tuple(kind for kind, has in _kinds(checkpoint).items() if has),
-        dtype=", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in _tensors(factors)})),
-        base_model=checkpoint.config.base_model,
-        base_revision=_revision(checkpoint.config, checkpoint.path / CONFIG_NAME),
+        digest="",
+        bytes=0,
+        ranks=tuple(sorted({one.rank for one in factors.values()})),
+        modules={name: (int(one.A.shape[1]), int(one.B.shape[0])) for name, one in factors.items()},
+        kinds=tuple(kind for kind, has in _kinds(factors.values()).items() if has),
+        dtype=", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in tensors})),
+        base_model=config.base_model,
+        base_revision=_revision(config, folder / CONFIG_NAME),
     )
 
 
@@ -117,22 +127,21 @@ def digest_of(folder: str | Path) -> str:
     return found.hexdigest()
 
 
-def _refuse_undeclared(checkpoint: LoraCheckpoint) -> None:
+def _refuse_undeclared(config: LoraConfig, factors: Mapping[str, Factors], folder: Path) -> None:
     """A config without targets leaves them to PEFT, which knows some for each kind of model."""
-    targets = checkpoint.config.target_modules
+    targets = config.target_modules
     if not targets or targets == _ALL_LINEAR:
         return
-    extra = [name for name in checkpoint.factors if not checkpoint.config.targets(name)]
+    extra = [name for name in factors if not config.targets(name)]
     if extra:
         more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
         raise CheckpointError(
-            f"{checkpoint.path / WEIGHTS_NAME} has tensors for {extra[0]}{more}, which "
+            f"{folder / WEIGHTS_NAME} has tensors for {extra[0]}{more}, which "
             f"{CONFIG_NAME} does not declare as a target; save config and weights together again"
         )
 
 
-def _kinds(checkpoint: LoraCheckpoint) -> dict[str, bool]:
-    factors = checkpoint.factors.values()
+def _kinds(factors: Collection[Factors]) -> dict[str, bool]:
     return {
         "lora": any(not one.embedding for one in factors),
         "embedding": any(one.embedding for one in factors),
