@@ -124,11 +124,16 @@ async def domains(task: Task) -> dict[str, Any]:
 
 
 async def ours(
-    task: Task, cards: tuple[AdapterCard, ...], kind: Kind, rows: Sequence[Row] | None = None
+    task: Task,
+    cards: tuple[AdapterCard, ...],
+    kind: Kind,
+    rows: Sequence[Row] | None = None,
+    *,
+    name: str = "hybrid",
 ) -> Answers:
-    """What a new default router says to each row, through `rank` and `route`."""
+    """What a new router, by default the default one, says to each row by `rank` and `route`."""
     rows = task.scored if rows is None else rows
-    router: Any = make_router("hybrid", task.known)
+    router: Any = make_router(name, task.known)
     await router.warm_up(cards)
     right, accepted, confidence = [], [], []
     for row in rows:
@@ -139,8 +144,8 @@ async def ours(
         confidence.append(first.confidence)
         if chosen and chosen[0].adapter != first.adapter:
             raise AssertionError(f"route and rank differ about {row.text!r}")
-    if router.degraded:
-        raise RuntimeError(f"ours went on without its encoder: {router.degraded}")
+    if degraded := getattr(router, "degraded", None):
+        raise RuntimeError(f"ours went on without its encoder: {degraded}")
     in_scope = np.array([bool(row.answer(kind)) for row in rows])
     return Answers(in_scope, np.array(right), np.array(accepted), np.array(confidence))
 

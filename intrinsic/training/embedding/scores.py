@@ -55,7 +55,12 @@ class Contrast:
     @classmethod
     def of(cls, model: Any, plan: EmbeddingPlan, *, labelled: bool) -> Contrast:  # noqa: ANN401
         """The loss that a plan asks for; of labelled texts both sides are queries."""
-        from sentence_transformers.losses import MultipleNegativesRankingLoss
+        try:
+            from sentence_transformers.sentence_transformer.losses import (
+                MultipleNegativesRankingLoss,
+            )
+        except ImportError:  # before sentence-transformers 6
+            from sentence_transformers.losses import MultipleNegativesRankingLoss
 
         loss = MultipleNegativesRankingLoss(model, scale=1.0 / plan.temperature)
         passage = plan.query_prefix if labelled else plan.passage_prefix
