@@ -20,6 +20,8 @@ from intrinsic.mixture import BASE, Mixture
 
 MARGIN = 0.05
 """By how many nats per token the loss must fall; below it lie differences that mean nothing."""
+SHARE = 0.2
+"""And by which share of the loss without: where that is far off, any weights change it a little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +43,24 @@ class ExampleCheck:
     base_loss: float
     loss: float
     margin: float = MARGIN
+    share: float = SHARE
+
+    @property
+    def needed(self) -> float:
+        """By how much the loss must fall: `margin`, or `share` of what it is without."""
+        return max(self.margin, self.share * self.base_loss)
 
     @property
     def passed(self) -> bool:
-        """Whether the loss fell by more than the margin; never where one is NaN."""
-        return self.loss < self.base_loss - self.margin
+        """Whether the loss fell by more than is needed; never where one is NaN."""
+        return self.loss < self.base_loss - self.needed
 
     @property
     def reason(self) -> str:
         """What was found, in words."""
         return (
             f"on the example the loss is {self.loss:.3f} with the generated weights and "
-            f"{self.base_loss:.3f} without; it must fall by more than {self.margin:g}"
+            f"{self.base_loss:.3f} without; it must fall by more than {self.needed:.3g}"
         )
 
 
@@ -67,7 +75,12 @@ class Scorer(Protocol):
 
 
 async def check_on_backend(
-    backend: Scorer, mixture: Mixture, example: Example, *, margin: float = MARGIN
+    backend: Scorer,
+    mixture: Mixture,
+    example: Example,
+    *,
+    margin: float = MARGIN,
+    share: float = SHARE,
 ) -> ExampleCheck:
     """Score an example under a mixture that is loaded, and under the bare model.
 
@@ -76,7 +89,7 @@ async def check_on_backend(
     answers = [example.response]
     (bare,) = await backend.score(example.prompt, answers, mixture=BASE)
     (adapted,) = await backend.score(example.prompt, answers, mixture=mixture)
-    return ExampleCheck(-bare.per_token, -adapted.per_token, margin)
+    return ExampleCheck(-bare.per_token, -adapted.per_token, margin, share)
 
 
 def check_on_model(
@@ -86,6 +99,7 @@ def check_on_model(
     applied: Callable[[], AbstractContextManager[object]],
     *,
     margin: float = MARGIN,
+    share: float = SHARE,
 ) -> ExampleCheck:
     """The same on a model of transformers, without an engine; `applied` enters the weights.
 
@@ -96,7 +110,7 @@ def check_on_model(
         raise HypernetError("the labels hold no answer; mark its tokens with their ids")
     base_loss = _loss(model, ids, labels)
     with applied():
-        return ExampleCheck(base_loss, _loss(model, ids, labels), margin)
+        return ExampleCheck(base_loss, _loss(model, ids, labels), margin, share)
 
 
 @torch.no_grad()

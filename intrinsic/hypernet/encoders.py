@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from intrinsic.errors import ConfigError
 from intrinsic.routing.encoder import EncoderOptions, SentenceEncoder
 from intrinsic.routing.model_loading import BUNDLED_MODEL
+from intrinsic.routing.text import stem, words
 
 Embeddings = NDArray[np.float32]
 _T = TypeVar("_T")
 
 HASHED = "hashed-words"
+STEMMED = "hashed-stems"
 BUNDLED = "bundled"
 _AT_ONCE = 256
 _WORD = re.compile(r"\w+")
@@ -51,6 +53,8 @@ class HashedWords:
     bits of SHAKE-256 over seed and word. A text without words is the zero vector.
     """
 
+    kind = HASHED
+
     def __init__(self, dimension: int = 256, seed: int = 0) -> None:
         if dimension < 8:
             raise ConfigError(f"the encoder's dimension is {dimension}; it must be at least 8")
@@ -60,17 +64,29 @@ class HashedWords:
     @property
     def name(self) -> str:
         """Kind, dimension and seed."""
-        return f"{HASHED}:{self.dimension}:{self.seed}"
+        return f"{self.kind}:{self.dimension}:{self.seed}"
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
         """Return one vector per text, of length 1 or 0."""
         found = np.zeros((len(texts), self.dimension), np.float32)
         for row, text in zip(found, texts, strict=True):
-            for word in _WORD.findall(text.casefold()):
+            for word in self._words(text):
                 row += _signs(word, self.dimension, self.seed)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         unit: Embeddings = found / np.maximum(lengths, np.float32(1e-12))
         return unit
+
+    def _words(self, text: str) -> list[str]:
+        return _WORD.findall(text.casefold())
+
+
+class HashedStems(HashedWords):
+    """As `HashedWords`, of the stems of words, as keyword routing reads them."""
+
+    kind = STEMMED
+
+    def _words(self, text: str) -> list[str]:
+        return [stem(word) for word in words(text)]
 
 
 class SentenceTexts:
@@ -113,13 +129,14 @@ def encoder_named(name: str) -> TextEncoder:
     Raises `ConfigError` for a name that is none of these.
     """
     kind, *numbers = name.split(":")
-    if kind != HASHED:
+    if kind not in (HASHED, STEMMED):
         if not name.strip():
             raise ConfigError(f"the encoder's name is empty; write {HASHED}, {BUNDLED} or a model")
         return SentenceTexts(name)
     if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
         raise ConfigError(f"unknown encoder {name!r}; write {HASHED} or {HASHED}:DIMENSION:SEED")
-    return HashedWords(*map(int, numbers))
+    made = HashedWords if kind == HASHED else HashedStems
+    return made(*map(int, numbers))
 
 
 def _run(work: Callable[[], Awaitable[_T]]) -> _T:

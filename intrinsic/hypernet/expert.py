@@ -217,7 +217,8 @@ class InstantExpert:
         """
         mixture = Mixture.of({key: self.options.weight})
         scorer = _Leasing(self.manager)
-        found = await check_on_backend(scorer, mixture, example, margin=self.options.margin)
+        margin, share = self.options.margin, self.options.margin_share
+        found = await check_on_backend(scorer, mixture, example, margin=margin, share=share)
         self._checks[key, repr(example)] = found
         while len(self._checks) > _MOST_CHECKS:
             self._checks.popitem(last=False)

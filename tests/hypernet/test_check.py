@@ -32,11 +32,19 @@ from tests.tiny import llama, tokenizer, tokens, write_adapter
 def test_the_loss_must_fall_by_more_than_the_margin(
     base_loss: float, loss: float, passed: bool
 ) -> None:
-    assert ExampleCheck(base_loss, loss, margin=0.1).passed is passed
+    assert ExampleCheck(base_loss, loss, margin=0.1, share=0.0).passed is passed
+
+
+@pytest.mark.parametrize(("base_loss", "loss", "passed"), [(4.0, 3.1, False), (4.0, 2.9, True)])
+def test_the_loss_must_fall_by_a_share_of_what_it_was(
+    base_loss: float, loss: float, passed: bool
+) -> None:
+    check = ExampleCheck(base_loss, loss, margin=0.1, share=0.25)
+    assert (check.needed, check.passed) == (1.0, passed)
 
 
 def test_the_reason_gives_both_losses() -> None:
-    reason = ExampleCheck(1.7, 8.1, margin=0.1).reason
+    reason = ExampleCheck(1.7, 8.1, margin=0.1, share=0.0).reason
     assert reason == (
         "on the example the loss is 8.100 with the generated weights and 1.700 without; "
         "it must fall by more than 0.1"
@@ -61,7 +69,7 @@ async def test_on_a_backend_the_answer_of_the_adapter_passes_and_that_of_the_bas
     for mixture, passed in ((adapted, True), (BASE, False)):
         answer = await backend.generate("abc", mixture=mixture, options=options)
         example = Example("abc", answer.text)
-        check = await check_on_backend(backend, adapted, example)
+        check = await check_on_backend(backend, adapted, example, share=0.0)
         assert check.passed is passed
         (score,) = await backend.score("abc", [answer.text], mixture=adapted)
         assert check.loss == -score.log_likelihood / score.tokens
@@ -96,8 +104,8 @@ def test_on_a_model_what_helps_passes_and_what_harms_does_not() -> None:
     ids = torch.cat([ids, best[:, -1:]], dim=1)
     labels = torch.full_like(ids, -100)
     labels[0, -1] = ids[0, -1]
-    assert check_on_model(model, ids, labels, lambda: turned(model, 3.0)).passed
-    assert not check_on_model(model, ids, labels, lambda: turned(model, -3.0)).passed
+    assert check_on_model(model, ids, labels, lambda: turned(model, 3.0), share=0.0).passed
+    assert not check_on_model(model, ids, labels, lambda: turned(model, -3.0), share=0.0).passed
 
 
 def test_without_an_answer_there_is_nothing_to_judge() -> None:

@@ -48,6 +48,7 @@ def test_an_encoder_is_made_from_its_name_again(encoder: TextEncoder) -> None:
 
 def test_names() -> None:
     assert encoder_named("hashed-words").name == "hashed-words:256:0"
+    assert encoder_named("hashed-stems:64").name == "hashed-stems:64:0"
     assert encoder_named("bundled").name == "all-MiniLM-L6-v2"
     for name in ("hashed-words:x", "hashed-words:1:2:3", "hashed-words:4", " "):
         with pytest.raises(ConfigError):
@@ -66,3 +67,10 @@ def test_nonsense_is_fixed_by_its_seed_and_mostly_no_words() -> None:
     assert nonsense_queries(9, 1) == nonsense_queries(9, 1) != nonsense_queries(9, 2)
     assert sum("?" in text or "the" in text for text in nonsense_queries(300)) < 120
     assert len(set(nonsense_queries(300))) > 250
+
+
+def test_stems_are_one_word_and_words_of_grammar_stay() -> None:
+    encoder = encoder_named("hashed-stems:64")
+    one, other, third = encoder.encode(["Rotate letters up", "rotated letter up", "rotate letters"])
+    assert (one == other).all()
+    assert (one != third).any()

@@ -185,7 +185,7 @@ async def test_the_check_on_one_example_decides_by_the_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = manager_of(tmp_path)
-    expert = expert_of(manager)
+    expert = expert_of(manager, margin_share=0.0)
     key = await offered(expert)
     changes = {}
     for letter in "abcdefghij":
@@ -472,6 +472,7 @@ def test_what_cannot_serve_is_refused_at_once(tmp_path: Path) -> None:
         ({"max_cached": 0}, "max_cached is 0"),
         ({"max_cache_bytes": -1}, "max_cache_bytes is -1"),
         ({"margin": -0.1}, "margin is -0.1"),
+        ({"margin_share": 1.0}, "margin_share is 1.0"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], said: str) -> None:

@@ -127,7 +127,7 @@ async def test_refused_is_the_base_bit_for_bit_and_the_receipt_says_why(
             "similarity": "below 0.400",
             "size": "of their size, above 1e-06",
             "size, by the options": "of their size, above 1e-06",
-            "example": "it must fall by more than 0.05",
+            "example": "it must fall by more than",
         }[gate] in skipped.why
         assert traces(wired.manager) == NOTHING
 
@@ -157,7 +157,7 @@ async def test_an_example_that_is_better_with_the_weights_lets_them_in(tmp_path:
         return None if "sort" in query else Example("hello", best)
 
     async with MemoryBus() as bus:
-        wired = Wired(tmp_path, bus, example_of=example_of, margin=0.0)
+        wired = Wired(tmp_path, bus, example_of=example_of, margin=0.0, margin_share=0.0)
         best = await most_likely(wired)
         memory = MemoryVector("m1", KNOWN)
         event = MemoryEvent(channel=InjectionChannel.DYNAMIC_LORA, vectors=(memory,))
