@@ -41,7 +41,7 @@ UNSEEN = 1 / 3
 """The share of intents that an adapter of `unseen` does not learn."""
 
 PLAN = EmbeddingPlan(
-    epochs=2, max_steps=200, every=50, validation_share=0.05, patience=0, device="cpu", dtype="fp32"
+    epochs=2, max_steps=160, every=40, validation_share=0.05, patience=0, device="cpu", dtype="fp32"
 )
 
 
@@ -54,7 +54,7 @@ class RouterTrial:
 
     data: Path
     seeds: int = 3
-    steps: int = 200
+    steps: int = 160
     unseen: bool = False
     adapters: Path | None = None
 

@@ -97,9 +97,12 @@ def train_command(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to make; default: NAME-VERSION.")
     ] = None,
-    adapters_dir: Annotated[Path, typer.Option(help="Where NAME-VERSION is made.")] = Path(
-        "adapters"
-    ),
+    adapters_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where NAME-VERSION is made; default: adapters, of an encoder encoder_adapters."
+        ),
+    ] = None,
     registry: Registry = None,
     register: Annotated[
         bool, typer.Option("--register/--no-register", help="Keep it as a version.")
@@ -137,6 +140,7 @@ def train_command(
             "--base is missing; name a folder of a causal model, a hub name that is in the cache, "
             "or intrinsic/base for the bundled one"
         )
+    adapters_dir = adapters_dir or DEFAULT_FOLDERS[kind]
     job = TrainingJob(
         base=base or BUNDLED_ENCODER,
         data=data,
@@ -185,6 +189,9 @@ def train_command(
 
 
 BUNDLED_ENCODER = "all-MiniLM-L6-v2"
+DEFAULT_FOLDERS = {"generation": Path("adapters"), "embedding": Path("encoder_adapters")}
+"""Apart: adapters of the language model are found in the former, and routed to by their cards."""
+
 _OF_HYPERNET = ("rank", "alpha", "targets")
 _NOT_OF = {
     "generation": ("batch_pairs", "temperature", "query_prefix", "passage_prefix"),

@@ -94,3 +94,15 @@ def test_bad_rows_are_told_without_torch(given: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "line 1: label is missing" in done.stderr
     assert list(tmp_path.iterdir()) == [data]
+
+
+def test_it_stays_apart_from_the_adapters_that_requests_are_routed_to(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = arguments(given, tmp_path)
+    at = found.index("--adapters-dir")
+    printed(*found[:at], *found[at + 2 :])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "encoder_adapters", "encoder_adapters.db",
+    ]  # fmt: skip
