@@ -50,3 +50,11 @@ class Work(Protocol):
     def close(self) -> None:
         """Take the adapters off the model."""
         ...
+
+
+class Loader(Protocol):
+    """What adapters can be brought to ahead of their first use."""
+
+    def load(self, adapter: str) -> None:
+        """Have an adapter on the model; raises an `AdapterError`."""
+        ...

@@ -73,7 +73,7 @@ class EmbeddingOptions:
     padding_side: PaddingSide = "auto"
     instructions: Mapping[str, InstructionForms] = field(default_factory=dict)
     task: str | None = None
-    batch_size: int = 64
+    batch_size: int = 32
     batch_tokens: int = 4096
     device: str = "cpu"
     dtype: Dtype = "auto"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence, Sized
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from intrinsic.embedding.asking import Adapter, Adapters, Asking
-from intrinsic.embedding.item import DEFAULT, Item, Place, Work
+from intrinsic.embedding.item import Item, Work
+from intrinsic.embedding.opening import opened
 from intrinsic.embedding.options import EmbeddingOptions, Form
-from intrinsic.errors import AdapterError, EncoderError
-from intrinsic.mixture import BASE, Mixture
+from intrinsic.embedding.packing import gathered
+from intrinsic.errors import EncoderError
 from intrinsic.registry import AdapterRegistry
 from intrinsic.routing.encoder import clean
 from intrinsic.routing.model_loading import BUNDLED_DIMENSION, BUNDLED_MODEL
@@ -26,9 +24,8 @@ from intrinsic.routing.router import Vectors
 from intrinsic.routing.vector_cache import Vector
 from intrinsic.worker import run_to_end
 
-_LOG = logging.getLogger("intrinsic.embedding")
-_AT_ONCE = 8192
-"""Texts of one call that wait at the same time, sorted by length."""
+_GATHERED = 8
+"""Batches of which the texts are tokenized together, since few of them hold many of one length."""
 
 Progress = Callable[[int, int | None], object]
 """Is told how many texts are done, and of how many, where that is known."""
@@ -41,7 +38,8 @@ class EmbeddingProvider:
     for. An adapter is named as in the registry, `name` or `name@version`, "default" is that of
     `lora_adapter_path`, "base" the encoder alone; mixtures weigh several. Files that have changed
     since an adapter was read are read again at its next use. All calls raise `EncoderError` where
-    the model fails, and an `AdapterError` where an adapter cannot be served.
+    the model fails, and an `AdapterError` where an adapter cannot be served. `name` is the
+    encoder's name or path.
     """
 
     def __init__(
@@ -51,9 +49,8 @@ class EmbeddingProvider:
         registry: AdapterRegistry | None = None,
     ) -> None:
         self.options = options or EmbeddingOptions()
-        model = self.options.model
-        self._bundled = model is None or str(model) == BUNDLED_MODEL
-        self._dimension = BUNDLED_DIMENSION if self._bundled else 0
+        self.name = BUNDLED_MODEL if self.options.model is None else str(self.options.model)
+        self._dimension = BUNDLED_DIMENSION if self.name == BUNDLED_MODEL else 0
         self._asking = Asking(registry, self.options.max_loaded)
         self._work: Work | None = None
         self._closed = False
@@ -62,14 +59,9 @@ class EmbeddingProvider:
             self._loaded,
             self._encode,
             name=self.name,
-            size=self.options.batch_size,
+            size=_GATHERED * self.options.batch_size,
             busy_timeout_s=self.options.busy_timeout_s,
         )
-
-    @property
-    def name(self) -> str:
-        """The encoder's name or path."""
-        return BUNDLED_MODEL if self._bundled else str(self.options.model)
 
     @property
     def batch_size(self) -> int:
@@ -200,14 +192,15 @@ class EmbeddingProvider:
             await run_to_end(self._loaded)
 
     async def _vectors(self, items: Sequence[Item]) -> Vectors:
-        """One vector per item; those of one mixture and length are sent off together."""
-        order = sorted(
-            range(len(items)), key=lambda at: (items[at].mixture.id, -len(items[at].text))
-        )
+        """One vector per item; those of about one length wait together, and few at a time."""
         vectors = np.zeros((len(items), self.dimension), np.float32)
-        for start in range(0, len(order), _AT_ONCE):
-            some = order[start : start + _AT_ONCE]
-            vectors[some] = await self._batches.embed([items[at] for at in some])
+        groups = gathered(
+            items,
+            texts=_GATHERED * self.options.batch_size,
+            characters=_GATHERED * self.options.batch_tokens,
+        )
+        for group in groups:
+            vectors[group] = await self._batches.embed([items[at] for at in group])
         return vectors
 
     def _encode(self, items: list[Item]) -> list[Answer]:
@@ -224,7 +217,7 @@ class EmbeddingProvider:
             if self._closed:
                 raise self._is_closed()
             if self._work is None:
-                self._work = self._load()
+                self._work = opened(self.options, self._asking, self.name)
                 self._dimension = self._work.dimension
             return self._work
 
@@ -237,65 +230,6 @@ class EmbeddingProvider:
 
     def _is_closed(self) -> EncoderError:
         return EncoderError(f"the provider of {self.name!r} is closed; await initialize() first")
-
-    def _load(self) -> Work:
-        try:
-            from intrinsic.embedding.adapted import AdaptedEncoder
-            from intrinsic.embedding.loading import load_encoder
-
-            began = time.perf_counter()
-            source = None if self._bundled else self.name
-            encoder = load_encoder(source, self.options)
-        except (ImportError, EncoderError) as error:
-            return self._load_without_torch(error)
-        took_ms = 1e3 * (time.perf_counter() - began)
-        _LOG.info("encoder %s loaded in %.1f ms", self.name, took_ms)
-        work = AdaptedEncoder(encoder, self.options, self._asking.places, name=self.name)
-        self._add_default(work.load)
-        return work
-
-    def _add_default(self, load: Callable[[str], object]) -> None:
-        path = self.options.lora_adapter_path
-        self._asking.default = BASE
-        if path is None:
-            return
-        self._asking.places[DEFAULT] = Place(Path(path), self.options.scaling)
-        try:
-            load(DEFAULT)
-        except AdapterError as error:
-            del self._asking.places[DEFAULT]
-            if self.options.on_adapter_error == "raise":
-                raise
-            _LOG.error("adapter %s is not served, the base model is: %s", path, error)
-        else:
-            self._asking.default = Mixture.of({DEFAULT: 1.0})
-
-    def _load_without_torch(self, error: Exception) -> Work:
-        """The bundled encoder without adapters, where a package is missing that adapters need."""
-        missing = error if isinstance(error, ImportError) else error.__cause__
-        if not isinstance(missing, ImportError):
-            raise error
-        package = missing.name or "torch"
-        try:
-            if not self._bundled or self.options.pooling not in ("auto", "mean"):
-                raise EncoderError(f"{self.name!r} needs it")
-            from intrinsic.embedding.without_torch import BaseEncoder
-
-            work = BaseEncoder(self.options, name=self.name)
-        except EncoderError as why:
-            raise EncoderError(
-                f"{package} cannot be imported ({missing}), and without it there is no encoder "
-                f"({why}); install it with 'pip install intrinsic-lora'"
-            ) from error
-        path = self.options.lora_adapter_path
-        _LOG.warning(
-            "%s: %s cannot be imported (%s); the base model serves in its int8 form; install it "
-            "with 'pip install intrinsic-lora'",
-            "no adapter can be served" if path is None else f"adapter {path} is not served",
-            package,
-            missing,
-        )
-        return work
 
 
 async def _batches(
