@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ from benchmarks._hypernet_words import NONSENSE
 from intrinsic.engine import LoraEngine
 from intrinsic.hypernet.apply import applied
 from intrinsic.hypernet.base_norms import base_norms
-from intrinsic.hypernet.calibration import Calibration, calibrate, calibrated_gate
+from intrinsic.hypernet.calibration import Calibration
 from intrinsic.hypernet.check import check_on_model
 from intrinsic.hypernet.gate import Gate
+from intrinsic.hypernet.gating import gate_of
 from intrinsic.hypernet.generated import as_checkpoint
 from intrinsic.hypernet.generator import WeightGenerator
 from intrinsic.hypernet.losses import divergence
@@ -50,6 +52,7 @@ def guards(setting: Setting, network: HyperNetwork) -> dict[str, Any]:
     return {
         "gate": {
             "threshold": calibration.threshold,
+            "probe_threshold": calibration.probe.threshold,
             "auroc": calibration.auroc,
             "identical": _identical(setting, network, gate),
             "unrelated": len(UNRELATED),
@@ -67,13 +70,11 @@ def guards(setting: Setting, network: HyperNetwork) -> dict[str, Any]:
 
 
 def _gate(setting: Setting) -> tuple[Gate, Calibration]:
-    vectors = {}
+    tasks = []
     for task in setting.learned:
         every = max(1, len(task.descriptions) // KEPT)
-        vectors[task.name] = setting.encoder.encode(task.descriptions[::every])
-    nonsense = setting.encoder.encode(CALIBRATION)
-    calibration = calibrate(vectors, nonsense)
-    return calibrated_gate(vectors, calibration), calibration
+        tasks.append(replace(task, descriptions=task.descriptions[::every]))
+    return gate_of(setting.encoder, tasks, CALIBRATION)
 
 
 def _identical(setting: Setting, network: HyperNetwork, gate: Gate) -> float:
