@@ -136,6 +136,7 @@ async def _compared(
         name: {key: _percent(values) for key, values in of.items()} for name, of in found.items()
     }
     gains = np.subtract(found["tuned"]["top1"], found["untuned"]["top1"])
+    say(f"{router} router, top-1: {_percent(gains):+.2f} points, {figures}")
     return figures | {
         "gain_points": _percent(gains),
         "gain_points_of_draws": [_percent([gain]) for gain in gains],

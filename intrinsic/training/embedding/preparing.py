@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from intrinsic.training.embedding.encoder import find_encoder, load_encoder, used_targets
-from intrinsic.training.embedding.exam import cut_labelled, cut_pairs, demand_company
+from intrinsic.training.embedding.exam import Exam, cut_labelled, cut_pairs, demand_company
 from intrinsic.training.embedding.pair_trainer import PairTrainer
 from intrinsic.training.embedding.pairs import by_label, passes
 from intrinsic.training.embedding.plan import EmbeddingPlan
@@ -19,13 +19,15 @@ from intrinsic.training.lora.job import TrainingJob
 from intrinsic.training.lora.preparing import Prepared, longest, on_this_machine, with_every
 from intrinsic.training.lora.trainer import Course, Telling
 
+_MOST_HELD_OUT = 0.5
+
 
 def prepare(job: TrainingJob, plan: EmbeddingPlan) -> Prepared[EmbeddingScores]:
     """Read the rows, load the encoder, and pair what is learned and held out."""
     data = read_texts(job.data)
     labelled = isinstance(data.rows[0], LabelledRow)
-    plan = on_this_machine(plan)
-    train, exam = _cut(data, plan)
+    asked, plan = plan.validation_share, on_this_machine(plan)
+    plan, train, exam = _cut(data, plan)
     learned = passes(train, plan.batch_pairs, plan.seed, plan.epochs)
     demand_company(data.path, learned, exam)
     base = find_encoder(job.base)
@@ -59,14 +61,22 @@ def prepare(job: TrainingJob, plan: EmbeddingPlan) -> Prepared[EmbeddingScores]:
         make=make,
         score=lambda: contrast.score(exam),
         shortened=shortened,
-        note=_note(train, shortened, len(texts), plan.max_length),
+        note=_note(plan, asked, train, (shortened, len(texts))),
         started={"kind": "embedding", "loss": "multiple negatives ranking"},
     )
 
 
-def _cut(data: DataFile[PairRow] | DataFile[LabelledRow], plan: EmbeddingPlan) -> Any:  # noqa: ANN401
+def _cut(
+    data: DataFile[PairRow] | DataFile[LabelledRow], plan: EmbeddingPlan
+) -> tuple[EmbeddingPlan, Sequence[PairRow] | Sequence[LabelledRow], Exam]:
+    """Rows to learn and an exam; the share held out is doubled while nothing could be measured."""
     cut: Any = cut_labelled if isinstance(data.rows[0], LabelledRow) else cut_pairs
-    return cut(data, plan.validation_share, plan.seed, plan.batch_pairs)
+    share = plan.validation_share
+    train, exam = cut(data, share, plan.seed, plan.batch_pairs)
+    while not exam.batches and share <= _MOST_HELD_OUT / 2:
+        share *= 2
+        train, exam = cut(data, share, plan.seed, plan.batch_pairs)
+    return replace(plan, validation_share=share), train, exam
 
 
 def _texts(rows: Sequence[TextRow]) -> list[str]:
@@ -86,11 +96,19 @@ def _too_long(model: Any, contrast: Contrast, texts: Sequence[str], limit: int) 
     return sum(len(one) > limit for one in ids)
 
 
-def _note(train: Sequence[TextRow], shortened: int, texts: int, limit: int | None) -> str:
+def _note(
+    plan: EmbeddingPlan, asked: float, train: Sequence[TextRow], shortened: tuple[int, int]
+) -> str:
     said = []
-    if shortened:
+    if plan.validation_share != asked:
         said.append(
-            f"{shortened} of {texts} texts have more than {limit} tokens and lose their end"
+            f"{100 * plan.validation_share:.3g} % of the rows are held out, for of "
+            f"{100 * asked:.3g} % no two can be told apart"
+        )
+    if shortened[0]:
+        said.append(
+            f"{shortened[0]} of {shortened[1]} texts have more than {plan.max_length} tokens and "
+            "lose their end"
         )
     labelled = [row for row in train if isinstance(row, LabelledRow)]
     alone = sum(len(of) == 1 for of in by_label(labelled).values())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from intrinsic.errors import ConfigError
+from intrinsic.extras import how_to_install
 from intrinsic.training.lora.job import TrainingJob
 from intrinsic.training.lora.plan import LoraPlan
 from intrinsic.training.lora.progress import Progress
@@ -49,6 +50,6 @@ def need_packages(names: Sequence[str] = PACKAGES) -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise ConfigError(
-                f"training needs the package {name}, which cannot be imported ({error}); install "
-                "it with: pip install 'intrinsic-lora[train]'"
+                f"training needs the package {name}, which cannot be imported ({error}); "
+                + how_to_install("train")
             ) from error

@@ -196,6 +196,24 @@ def test_of_labelled_texts_both_sides_are_queries(given: Path) -> None:
     assert Contrast.of(model, plan, labelled=False).passage_prefix == "text: "
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"dtype": "bf16"},
+        {"gradient_checkpointing": True},
+        pytest.param(
+            {"device": "cuda", "dtype": "auto"},
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+        ),
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_other_ways_to_compute_gain_too(folder: Path, changed: dict[str, Any]) -> None:
+    made = trained_embedding(job_in(folder), replace(PLAN, **changed))
+    assert made.gain > 0.05
+    assert made.provenance.hyperparameters["dtype"] in ("bf16", "fp32")
+
+
 def test_what_is_left_out_is_told(folder: Path) -> None:
     (folder / "rows.jsonl").unlink()
     long = " ".join(["rain sun"] * 40)
@@ -206,6 +224,16 @@ def test_what_is_left_out_is_told(folder: Path) -> None:
     assert made.shortened == 1
     assert "1 of 50 texts have more than 32 tokens and lose their end" in told.notes[0]
     assert "1 labels have but one text and are not learned" in told.notes[0]
+
+
+def test_of_few_rows_more_are_held_out(folder: Path) -> None:
+    (folder / "rows.jsonl").unlink()
+    write_rows(folder / "rows.jsonl", labelled(12))
+    told = Told()
+    made = trained_embedding(job_in(folder), replace(PLAN, max_steps=2), told)
+    assert told.notes == ["20 % of the rows are held out, for of 10 % no two can be told apart"]
+    assert made.provenance.hyperparameters["validation_share"] == 0.2
+    assert made.validation_rows == 2
 
 
 def test_what_is_taken_or_missing_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
