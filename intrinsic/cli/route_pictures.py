@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from intrinsic.cli.output import tell
+from intrinsic.extras import how_to_install
 from intrinsic.routing.evaluation import Report
 
 if TYPE_CHECKING:
@@ -24,10 +25,7 @@ def write_pictures(report: Report, folder: Path) -> list[Path]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        tell(
-            "intrinsic: no pictures, for matplotlib is not installed; "
-            "install it with 'pip install \"intrinsic-lora[plots]\"'"
-        )
+        tell("intrinsic: no pictures, for matplotlib is not installed; " + how_to_install("plots"))
         return []
     written = []
     for name, draw in (("reliability", draw_reliability), ("confusion", draw_confusion)):

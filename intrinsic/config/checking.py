@@ -13,6 +13,7 @@ from intrinsic.config.layers import Fault
 from intrinsic.config.sections import Project
 from intrinsic.config.settings import Settings
 from intrinsic.errors import IntrinsicError
+from intrinsic.extras import how_to_install
 from intrinsic.plugins import PluginManager
 from intrinsic.registry import AdapterEntry, AdapterRegistry
 
@@ -175,8 +176,8 @@ class Check:
         if self._settings.value("encoder.runtime") == "onnx" and not onnx_installed():
             self._fault(
                 "encoder.runtime",
-                "onnxruntime or onnx is not installed; pip install 'intrinsic-lora[onnx]', or "
-                "choose 'auto' or 'torch'",
+                f"onnxruntime or onnx is missing; choose 'auto' or 'torch', or "
+                f"{how_to_install('onnx')}",
             )
         if self._project.embedder == "sentence-transformers":
             with self._told("encoder.model"):

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from intrinsic.errors import HypernetError
+from intrinsic.extras import how_to_install
 from intrinsic.hypernet.base_norms import base_norms
 from intrinsic.hypernet.calibration import Calibration
 from intrinsic.hypernet.checkpoint import check_room, save
@@ -131,10 +132,7 @@ def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path
         replace=job.force,
     )
     if not draw_curves(trained.history, target / CURVES):
-        progress.note(
-            "no curves are drawn without matplotlib; "
-            "install it with: pip install 'intrinsic-lora[plots]'"
-        )
+        progress.note("no curves are drawn without matplotlib; " + how_to_install("plots"))
     checkpoints.remove()
     return made
 

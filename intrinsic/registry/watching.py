@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 
 from intrinsic.errors import ConfigError, RegistryError
+from intrinsic.extras import how_to_install
 from intrinsic.registry.catalog import AdapterCatalog
 from intrinsic.registry.rescan import Rescanned, rescan
 
@@ -36,7 +37,7 @@ async def watch(
     except ImportError as error:
         raise ConfigError(
             f"watching a folder needs watchfiles, which cannot be imported ({error}); "
-            "install it with pip install 'intrinsic-lora[watch]'"
+            + how_to_install("watch")
         ) from None
     root = Path(await anyio.Path(folder).expanduser())
     if not await anyio.Path(root).is_dir():

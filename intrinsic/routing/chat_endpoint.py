@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from intrinsic.errors import ConfigError, RoutingError
+from intrinsic.extras import how_to_install
 from intrinsic.routing.card_lines import card_lines, one_line
 from intrinsic.routing.chat_answer import AnswerError, ChatAnswer, read_answer
 from intrinsic.routing.judge import Candidate, Judgement
@@ -35,8 +36,8 @@ class ChatEndpoint:
 
     A `base_url` without a path gets `/v1`. The confidence is the probability that the server gives
     its answer (`logprobs`); where it gives none, the fixed `confidence`. The `api_key` is sent as a
-    bearer token and shown nowhere. Needs httpx: `pip install 'intrinsic-lora[endpoint]'`. Raises
-    `ConfigError` for settings that are not valid.
+    bearer token and shown nowhere. Needs the extra `endpoint`. Raises `ConfigError` for
+    settings that are not valid.
     """
 
     def __init__(
@@ -72,8 +73,7 @@ class ChatEndpoint:
             )
         if importlib.util.find_spec("httpx") is None:
             raise ConfigError(
-                "an endpoint needs httpx, which is not installed; "
-                "pip install 'intrinsic-lora[endpoint]'"
+                "an endpoint needs httpx, which is not installed; " + how_to_install("endpoint")
             )
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from intrinsic.errors import EncoderError
+from intrinsic.extras import how_to_install
 
 FORMAT = "int8-blocks-of-64-v1"
 HEADS = 12
@@ -41,7 +42,7 @@ def export(weights: Path, *, int8: bool = True) -> bytes:
         from safetensors.numpy import load_file
     except ImportError as error:
         raise EncoderError(
-            f"the ONNX form cannot be made: {error}; install it with 'pip install onnx'"
+            f"the ONNX form cannot be made: {error}; " + how_to_install("onnx")
         ) from error
     graph = _Graph(helper, load_file(weights), int8)
     return graph.serialised(_pooled(graph, _layers(graph, _embedded(graph))))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from intrinsic.errors import EncoderError
+from intrinsic.extras import how_to_install
 from intrinsic.routing.cache_folder import write_whole
 from intrinsic.routing.model_loading import (
     BUNDLED_DIMENSION,
@@ -129,8 +130,8 @@ def open_session(graph: bytes) -> Any:  # noqa: ANN401
         import onnxruntime
     except Exception as error:  # a broken library raises more than ImportError
         raise EncoderError(
-            f"onnxruntime cannot be imported ({error}); "
-            "install it with 'pip install intrinsic-lora[onnx]', or choose runtime='torch'"
+            f"onnxruntime cannot be imported ({error}); choose runtime='torch', or "
+            + how_to_install("onnx")
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -219,7 +219,7 @@ def test_without_matplotlib_the_report_is_there_and_a_sentence_says_what_is_miss
     monkeypatch.setattr(builtins, "__import__", without)
     result = route(adapters, "eval", queries, "--out", tmp_path / "out")
     assert result.exit_code == 0
-    assert 'pip install "intrinsic-lora[plots]"' in result.stderr
+    assert "pip install 'intrinsic-lora[plots]'" in result.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
 
 

@@ -133,10 +133,10 @@ def test_it_is_made_once_and_again_when_damaged(
 
 def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(EncoderError, match="pip install onnx"):
+    with pytest.raises(EncoderError, match=r"pip install 'intrinsic-lora\[onnx\]'"):
         export(Path("none"))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EncoderError, match="pip install intrinsic-lora"):
+    with pytest.raises(EncoderError, match=r"pip install 'intrinsic-lora\[onnx\]'"):
         open_session(b"")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 
 from intrinsic.errors import RegistryError
+from intrinsic.extras import how_to_install
 from intrinsic.registry.store.location import Location
 
 WAIT_S = 20
@@ -34,7 +35,7 @@ def make_engine(location: Location) -> Engine:
     except ImportError as error:
         raise RegistryError(
             f"PostgreSQL needs psycopg, which cannot be imported ({error}); "
-            "install it with pip install 'intrinsic-lora[postgres]'"
+            + how_to_install("postgres")
         ) from None
     event.listen(engine, "connect", _prepare_postgresql)
     return engine
