@@ -94,7 +94,8 @@ class TextEncoder:
 
     def _piece(self, prefix: str, ids: Sequence[int], types: Sequence[int] | None) -> Piece:
         instruction = 0 if self.parts.pools_instruction else self._length_of(prefix, ends=False)
-        return Piece(ids, types if types and any(types) else None, instruction)
+        # What has no tokens at all is read as padding: no attention is defined over nothing.
+        return Piece(ids or [self._pad], types if types and any(types) else None, instruction)
 
     def _pieces_of(self, prefix: str, text: str) -> list[Piece]:
         room = self.parts.limit - self._length_of(prefix, ends=True)

@@ -91,6 +91,7 @@ class EmbeddingOptions:
         object.__setattr__(self, "instructions", _table(self.instructions))
         if self.task is not None and self.task not in self.instructions:
             raise ConfigError(f"task is {self.task!r}; {_known(self.task, self.instructions)}")
+        _refuse_adapter(self.model)
         if self.lora_adapter_path is not None:
             object.__setattr__(self, "lora_adapter_path", _adapter(self.lora_adapter_path))
 
@@ -168,6 +169,16 @@ def _known(task: str, table: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(task, table, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}known tasks: {', '.join(sorted(table)) or 'none'}"
+
+
+def _refuse_adapter(model: str | Path | None) -> None:
+    """A folder that holds an adapter alone would be loaded with it, and without its base."""
+    folder = Path(model or "")
+    if model and (folder / CONFIG_NAME).is_file() and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"model {folder} is an adapter, not a model; name it as lora_adapter_path, and as "
+            "model the one that it was trained for"
+        )
 
 
 def _adapter(given: str | Path) -> Path:
