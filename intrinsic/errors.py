@@ -187,3 +187,7 @@ class SettingsError(ConfigError):
     def __init__(self, sentences: Iterable[str]) -> None:
         self.sentences = tuple(sentences)
         super().__init__("\n".join(self.sentences))
+
+    def __reduce__(self) -> tuple[type[SettingsError], tuple[tuple[str, ...]]]:
+        """So that it passes between processes as it is."""
+        return type(self), (self.sentences,)

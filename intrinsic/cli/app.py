@@ -31,7 +31,8 @@ from intrinsic.cli.train_command import train_command
 
 app = typer.Typer(
     name="intrinsic",
-    help="Route each request to the right LoRA adapters and apply them to a live model.",
+    help="Route each request to the right LoRA adapters and apply them to a live model. "
+    "What an option does not say, the settings do: see 'intrinsic config show'.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -89,7 +89,7 @@ def _keys(section: Section) -> Iterator[Key]:
             type=functools.reduce(lambda a, b: a | b, kinds),
             default=parameter.default if made is None else made(),
             section=section,
-            made_here=made is not None and bool(made()),
+            made_here=made is not None and not isinstance(made(), Mapping),
         )
 
 

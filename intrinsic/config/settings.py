@@ -13,7 +13,7 @@ from intrinsic.bundled import BUNDLED_NAME, base_path
 from intrinsic.bus import BusOptions, MemoryBus
 from intrinsic.config.keys import KEYS, Key, keys_of
 from intrinsic.config.sections import Project
-from intrinsic.config.wording import plain, shown, unknown, without_password
+from intrinsic.config.wording import plain, shown, unknown
 from intrinsic.embedding.options import EmbeddingOptions
 from intrinsic.errors import ConfigError
 from intrinsic.manager import ManagerOptions
@@ -66,8 +66,6 @@ class Settings:
         """Every key, in the order of the documentation; secrets are hidden."""
         for key in KEYS.values():
             value = self.values[key.path]
-            if key.path == "registry":
-                value = without_password(value)
             yield Setting(key, shown(key, value), plain(value), self.origin(key.path))
 
     def __repr__(self) -> str:

@@ -19,8 +19,10 @@ from pydantic_settings import (
 
 from intrinsic.config.keys import KEYS, Key, alternatives
 from intrinsic.config.layers import Fault, Layer
+from intrinsic.config.registry_name import RegistryName
 from intrinsic.config.wording import NONE, refused
 
+_REGISTRY = "registry"
 _STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
@@ -79,7 +81,10 @@ def parse(layers: Sequence[Layer]) -> tuple[dict[str, Any], list[Fault]]:
                 failed.setdefault(_path(one["loc"]), ".".join(map(str, one["loc"])))
         else:
             said = {path for layer in layers for path in layer.given}
-            return {path: _value(values, path) for path in KEYS if path in said}, faults
+            found = {path: _value(values, path) for path in KEYS if path in said}
+            if found.get(_REGISTRY) is not None:
+                found[_REGISTRY] = RegistryName(found[_REGISTRY])
+            return found, faults
         for path, place in failed.items():
             given = next(layer.given[path] for layer in layers if path in layer.given)
             faults.append(Fault(path, given.origin, refused(given.key, given.value, place)))

@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from intrinsic.config.keys import KEYS, Key, alternatives
+from intrinsic.config.registry_name import HIDDEN, RegistryName
 
 NONE = "none"
 """What stands for Python's None, which neither TOML nor an environment variable has."""
-HIDDEN = "***"
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _MANY = {bool: "truths", int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
 _SHOWN_CHARS = 60
@@ -54,6 +54,8 @@ def plain(value: object) -> Any:  # noqa: ANN401
     """The value as JSON has it; a secret is hidden."""
     if isinstance(value, SecretStr):
         return HIDDEN
+    if isinstance(value, RegistryName):
+        return value.shown
     if isinstance(value, Path):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -65,25 +67,12 @@ def plain(value: object) -> Any:  # noqa: ANN401
     return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def without_password(registry: object) -> object:
-    """A registry's URL without the password; anything else as it is."""
-    from intrinsic.errors import ConfigError
-    from intrinsic.registry.store.location import Location
-
-    if not isinstance(registry, str) or "://" not in registry:
-        return registry
-    try:
-        return Location.of(registry).shown
-    except ConfigError:
-        return HIDDEN
-
-
 def shown(key: Key, value: object) -> str:
     """A value in one line, for people: without secrets, and not long."""
     if key.is_secret and value is not None:
         return HIDDEN
-    if key.path == "registry":
-        value = without_password(value)
+    if key.path == "registry" and isinstance(value, str):
+        value = RegistryName(value)
     found = plain(value)
     if found is None:
         return NONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,4 @@ def test_the_error_is_one_of_settings_and_has_every_sentence(places: Places) -> 
     assert isinstance(caught.value, SettingsError)
     assert str(caught.value) == "\n".join(caught.value.sentences)
     assert len(caught.value.sentences) == 2
+    assert pickle.loads(pickle.dumps(caught.value)).sentences == caught.value.sentences
