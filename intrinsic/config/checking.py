@@ -185,14 +185,22 @@ class Check:
         self._text_model("encoder.model")
 
     def _embedding(self) -> None:
+        from intrinsic.config.encoder_fit import demand_fit
         from intrinsic.registry.inspection import inspect_header
+        from intrinsic.routing.model_loading import bundled_folder
 
         self._text_model("embedding.model")
-        adapter = self._settings.embedding_options().lora_adapter_path
-        if adapter is not None:
-            with self._told("embedding.lora_adapter_path"):
+        options = self._settings.embedding_options()
+        adapter = options.lora_adapter_path
+        if adapter is None:
+            return
+        with self._told("embedding.lora_adapter_path"):
+            folder = bundled_folder() if options.model is None else Path(options.model).expanduser()
+            if (folder / _CONFIGS[0]).is_file():
+                demand_fit(adapter, folder)
+            else:
                 inspect_header(adapter)
-                self.found.looked_at.append(f"adapter {adapter}")
+            self.found.looked_at.append(f"adapter {adapter}")
 
     def _text_model(self, path: str) -> None:
         value = self._settings.value(path)

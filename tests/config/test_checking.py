@@ -158,6 +158,22 @@ def test_onnx_without_its_extra_says_what_to_install(
     assert "encoder.model: runtime 'onnx' is for the bundled" in messages(both)
 
 
+def test_the_adapter_of_the_embeddings_must_be_for_the_encoder(
+    places: Places, model: Path, tmp_path: Path
+) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    write_adapter(mine, llama().model)
+    write_adapter(other, gpt2(), targets=("c_attn",))
+    flags = {"embedding.model": str(model), "embedding.lora_adapter_path": str(mine)}
+    assert look(places, flags).faults == []
+    found = look(places, flags | {"embedding.lora_adapter_path": str(other)})
+    (fault,) = found.faults
+    assert fault.path == "embedding.lora_adapter_path"
+    assert "is not for the encoder: it does not fit 'model'" in fault.message
+    bundled = look(places, {"embedding.lora_adapter_path": str(mine)})
+    assert "is not for the encoder" in messages(bundled)
+
+
 def test_a_header_tells_what_the_whole_file_tells(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "sql", llama(dtype=torch.float32), targets=("q_proj",))
     whole, header = inspect(folder), inspect_header(folder)

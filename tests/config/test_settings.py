@@ -14,6 +14,7 @@ from intrinsic.backends.transformers_options import TransformersOptions
 from intrinsic.bus import BusOptions, MemoryBus
 from intrinsic.config.keys import KEYS
 from intrinsic.config.wording import nearest
+from intrinsic.embedding import EmbeddingOptions, EmbeddingProvider
 from intrinsic.errors import ConfigError, SettingsError
 from intrinsic.manager import ManagerOptions
 from intrinsic.plugins import PluginManager
@@ -106,6 +107,13 @@ def test_the_default_encoder_is_made_of_the_settings(places: Places) -> None:
     encoder = settings.embedder(PluginManager.with_builtins())
     assert isinstance(encoder, SentenceEncoder)
     assert encoder.options == EncoderOptions(cached_texts=5, runtime="torch")
+
+
+def test_encoder_lora_is_made_of_the_settings_of_embeddings(places: Places) -> None:
+    settings = places.load({"embedder": "lora", "embedding.batch_size": 5, "encoder.model": "e"})
+    provider = settings.embedder(PluginManager.with_builtins())
+    assert isinstance(provider, EmbeddingProvider)
+    assert provider.options == EmbeddingOptions(batch_size=5)
 
 
 def test_settings_are_frozen(places: Places) -> None:
