@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from intrinsic.bundled import adapters_path, base_path
     from intrinsic.bus import BusOptions, MemoryBus
     from intrinsic.card import AdapterCard
+    from intrinsic.config import Settings, load_settings
     from intrinsic.errors import IntrinsicError
     from intrinsic.events import EventContext, InjectionChannel, MemoryEvent, MemoryVector
     from intrinsic.hookspecs import hookimpl
@@ -69,12 +70,14 @@ _HOMES = {
     "ScaleRegistry": "scaling",
     "Selection": "selection",
     "SentenceEncoder": "routing",
+    "Settings": "config",
     "TransformersBackend": "backends.transformers_backend",
     "WeightInterface": "wiring",
     "WiringOptions": "wiring",
     "adapters_path": "bundled",
     "base_path": "bundled",
     "hookimpl": "hookspecs",
+    "load_settings": "config",
     "make_router": "routing",
     "setup_weight_interface": "wiring",
 }
@@ -110,12 +113,14 @@ __all__ = [
     "ScaleRegistry",
     "Selection",
     "SentenceEncoder",
+    "Settings",
     "TransformersBackend",
     "WeightInterface",
     "WiringOptions",
     "adapters_path",
     "base_path",
     "hookimpl",
+    "load_settings",
     "make_router",
     "setup_weight_interface",
 ]
