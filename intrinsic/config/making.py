@@ -13,8 +13,14 @@ from intrinsic.config.keys import REQUIRED, Key, keys_of
 from intrinsic.config.sections import SECTIONS, UNCHECKED
 from intrinsic.errors import ConfigError
 from intrinsic.routing.calibration import Calibration
+from intrinsic.routing.card_lines import one_line
 from intrinsic.routing.chat_endpoint import ChatEndpoint
 from intrinsic.routing.llm_options import LLMOptions
+
+_REFUSED = (ConfigError, ValueError, TypeError, OverflowError, OSError)
+"""What constructors raise for values of the right kind that are not valid."""
+
+_MOST_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ def make_all(values: Mapping[str, Any]) -> tuple[dict[Any, Any], list[Refusal]]:
             given["endpoint"] = made[ChatEndpoint]
         try:
             made[takes] = takes(**given)
-        except (ConfigError, ValueError, TypeError, OverflowError):
+        except _REFUSED:
             refusals += _refusals(takes, given)
             if not any(one.default is REQUIRED for one in keys_of(takes).values()):
                 refused = {one.key.name for one in refusals if one.key.section.takes is takes}
@@ -113,13 +119,14 @@ def _why(takes: Callable[..., object], given: Mapping[str, Any]) -> str | None:
         return None
     try:
         takes(**given)
-    except (ConfigError, ValueError, TypeError, OverflowError) as error:
+    except _REFUSED as error:
         return str(error)
     return None
 
 
 def _with_path(key: Key, why: str) -> str:
-    """The message with the key's whole path, once."""
+    """The message in one line, with the key's whole path, once."""
+    why = one_line(why, _MOST_CHARS)
     if why.startswith(f"{key.name} "):
         return key.path + why.removeprefix(key.name)
     return f"{key.path}: {why}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from intrinsic.config.keys import KEYS, PREFIX
 from intrinsic.errors import ConfigError, SettingsError
 from tests.config.places import Places
 from tests.tiny import llama, write_adapter
@@ -167,3 +169,22 @@ def test_the_error_is_one_of_settings_and_has_every_sentence(places: Places) -> 
     assert str(caught.value) == "\n".join(caught.value.sentences)
     assert len(caught.value.sentences) == 2
     assert pickle.loads(pickle.dumps(caught.value)).sentences == caught.value.sentences
+
+
+NASTY: tuple[Any, ...] = (
+    *(True, 0, -1, 2**70, 0.5, float("nan"), float("inf"), -1e300, "", "x", "none", "\0", "a\nb"),
+    *([], ["x"], [1], [[]], {}, {"a": 1}, {"a": {"query": "x"}}, {"knn_lm": 0.5}, ["\0"]),
+    *("://", "postgresql://a:b@c/d", "~nobody/x", "9" * 5000, "1e5", "٣"),
+)
+
+
+@pytest.mark.parametrize("path", KEYS)
+def test_whatever_is_said_of_a_key_it_is_taken_or_refused_in_a_line(
+    places: Places, path: str
+) -> None:
+    for value in NASTY:
+        sentences = places.refused({path: value})
+        if isinstance(value, str) and "\0" not in value:
+            sentences += places.refused(**{KEYS[path].variable.removeprefix(PREFIX): value})
+        assert all("\n" not in one and len(one) < 1000 for one in sentences), value
+        assert all(path in one or path.split(".")[0] in one for one in sentences), value
