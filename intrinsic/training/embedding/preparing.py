@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from peft import PeftModel
+from transformers import PreTrainedModel
+
 from intrinsic.training.embedding.encoder import find_encoder, load_encoder, used_targets
 from intrinsic.training.embedding.exam import Exam, cut_labelled, cut_pairs, demand_company
 from intrinsic.training.embedding.pair_trainer import PairTrainer
@@ -40,11 +43,7 @@ def prepare(job: TrainingJob, plan: EmbeddingPlan) -> Prepared[EmbeddingScores]:
     )
     plan = with_every(plan, len(learned))
     model.max_seq_length = plan.max_length
-    adapted = add_adapter(inner, plan, plan.targets, task="FEATURE_EXTRACTION")
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for name, parameter in adapted.named_parameters():
-        parameter.requires_grad_("lora_" in name)
+    adapted = _adapted(model, inner, plan)
     contrast = Contrast.of(model, plan, labelled=labelled)
 
     def make(course: Course, telling: Telling) -> PairTrainer:
@@ -77,6 +76,16 @@ def _cut(
         share *= 2
         train, exam = cut(data, share, plan.seed, plan.batch_pairs)
     return replace(plan, validation_share=share), train, exam
+
+
+def _adapted(model: Any, inner: PreTrainedModel, plan: EmbeddingPlan) -> PeftModel:  # noqa: ANN401
+    """The transformer with a fresh adapter, which alone learns; the model around it has it too."""
+    adapted = add_adapter(inner, plan, plan.targets, task="FEATURE_EXTRACTION")
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for name, parameter in adapted.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    return adapted
 
 
 def _texts(rows: Sequence[TextRow]) -> list[str]:
