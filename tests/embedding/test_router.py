@@ -1,0 +1,74 @@
+"""The provider behind a router, with the adapter on its encoder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from intrinsic.builtin.embedders import register_embedders
+from intrinsic.card import AdapterCard
+from intrinsic.embedding import EmbeddingOptions, EmbeddingProvider
+from intrinsic.routing import EmbeddingRouter, RouterOptions, SentenceEncoder
+from intrinsic.routing.router import Embedder
+from tests.bus.backends import both_backends
+from tests.embedding.small import by_transformers, same
+
+CARDS = [
+    AdapterCard(name="cook", examples=("how long does bread bake", "a soup of lentils")),
+    AdapterCard(name="law", examples=("which law governs a lease", "a clause on secrecy")),
+]
+
+
+@both_backends
+async def test_the_router_asks_with_the_adapter(model: Path, lora: Path) -> None:
+    texts = [text for card in CARDS for text in card.examples]
+    async with EmbeddingProvider(EmbeddingOptions(model=model, lora_adapter_path=lora)) as provider:
+        assert isinstance(provider, Embedder)
+        assert same(await provider.embed(texts), by_transformers(model, texts, lora=lora))
+        router = EmbeddingRouter(provider)
+        best = (await router.rank("a clause on secrecy", candidates=CARDS))[0]
+    assert best.card.name == "law"
+
+
+@both_backends
+async def test_base_vectors_route_as_the_routers_own_encoder_does() -> None:
+    from intrinsic.routing import EncoderOptions
+
+    own = SentenceEncoder(options=EncoderOptions(runtime="torch", cache_dir=None))
+    query = "is this clause of the lease valid"
+    async with EmbeddingProvider() as provider:
+        ours = await EmbeddingRouter(provider).rank(query, candidates=CARDS)
+        theirs = await EmbeddingRouter(own).rank(query, candidates=CARDS)
+    assert [s.card.name for s in ours] == [s.card.name for s in theirs]
+    np.testing.assert_allclose(
+        [s.confidence for s in ours], [s.confidence for s in theirs], atol=1e-4
+    )
+
+
+@both_backends
+async def test_an_adapter_that_fails_leaves_the_router_its_keywords(
+    model: Path, lora: Path, tmp_path: Path
+) -> None:
+    from intrinsic.routing import HybridRouter
+
+    folder = tmp_path / "lora"
+    shutil.copytree(lora, folder)
+    options = EmbeddingOptions(model=model, lora_adapter_path=folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"torn")
+    router = HybridRouter(EmbeddingProvider(options), options=RouterOptions())
+    ranked = await router.rank("which law governs a lease", candidates=CARDS)
+    assert ranked[0].card.name == "law"
+
+
+def test_the_builtin_embedder_takes_model_and_options(model: Path, lora: Path) -> None:
+    make = register_embedders()["lora"]
+    assert make().name == "all-MiniLM-L6-v2"  # type: ignore[attr-defined]
+    options = EmbeddingOptions(model=model, lora_adapter_path=lora)
+    made = make("another", embedding=options)
+    assert isinstance(made, EmbeddingProvider)
+    assert (made.name, made.options.lora_adapter_path) == ("another", lora)
+    with pytest.raises(TypeError):
+        make(None, options)
