@@ -75,7 +75,7 @@ def init_command(
             with file.open("x", encoding="utf-8") as made:
                 made.write(template())
         except FileExistsError:
-            raise ConfigError(f"there is a {file} already; replace it with --force") from None
+            raise ConfigError(f"{file} is there already; replace it with --force") from None
     tell(f"{file} is written; 'intrinsic config show' tells what is in force")
 
 

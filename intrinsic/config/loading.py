@@ -65,7 +65,7 @@ def examine_settings(
     sound = {path: value for path, value in values.items() if path not in {r.path for r in refused}}
     defaults = {p: None if k.default is REQUIRED else k.default for p, k in KEYS.items()}
     settings = Settings(
-        MappingProxyType(defaults | sound),
+        MappingProxyType({path: _frozen(value) for path, value in (defaults | sound).items()}),
         MappingProxyType({path: origins[path] for path in sound}),
         MappingProxyType(made),
     )
@@ -87,6 +87,10 @@ def _one_place(layers: Sequence[Layer]) -> tuple[list[Layer], list[Fault]]:
             faults.append(Fault(_PLACES[0], first if first == second else "", message))
         decided = decided or bool(said)
     return found, faults
+
+
+def _frozen(value: object) -> object:
+    return MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
 
 
 def _is_something(given: Given) -> bool:

@@ -31,7 +31,7 @@ def test_init_writes_a_file_that_changes_nothing_and_never_over_another(
     assert "# top_k = 2" in file.read_text()
     assert load_settings() == before
     file.write_text("[routing]\ntop_k = 3\n")
-    refuses(monkeypatch, capsys, ["init"], "there is a intrinsic.toml already")
+    refuses(monkeypatch, capsys, ["init"], "intrinsic.toml is there already")
     assert load_settings().value("routing.top_k") == 3
     assert run("init", "--force").exit_code == 0
     assert load_settings() == before

@@ -122,6 +122,8 @@ def test_settings_are_frozen(places: Places) -> None:
         settings.values = {}  # type: ignore[misc]
     with pytest.raises(TypeError):
         settings.values["model"] = "x"  # type: ignore[index]
+    with pytest.raises(TypeError):
+        settings.value("routing.memory_weights")["knn_lm"] = 0.5
 
 
 def test_settings_of_equal_values_are_equal_wherever_they_came_from(places: Places) -> None:
