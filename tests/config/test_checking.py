@@ -15,6 +15,7 @@ from intrinsic.config.checking import Check, Checked
 from intrinsic.registry.catalog import AdapterCatalog
 from intrinsic.registry.inspection import inspect, inspect_header
 from intrinsic.registry.registering import Newcomer
+from tests.bus.backends import both_backends
 from tests.config.places import Places
 from tests.tiny import gpt2, llama, tokenizer, write_adapter
 
@@ -125,21 +126,18 @@ def test_a_name_of_the_hub_that_is_not_here_is_a_note(places: Places) -> None:
     assert sum("not on this machine" in note for note in found.notes) == 2
 
 
-def test_what_a_registry_offers_is_looked_at(places: Places, model: Path) -> None:
+@both_backends
+async def test_what_a_registry_offers_is_looked_at(places: Places, model: Path) -> None:
     file = places.here / "adapters.db"
-
-    async def make() -> None:
-        async with AdapterCatalog(file) as catalog:
-            for name, made in (("mine", llama()), ("cut", llama()), ("other", gpt2())):
-                folder = places.here / name
-                targets = ("c_attn",) if name == "other" else ("q_proj",)
-                write_adapter(folder, made, targets=targets, base_model_name_or_path=str(model))
-                await catalog.register(Newcomer(folder))
-
-    anyio.run(make)
+    async with AdapterCatalog(file) as catalog:
+        for name, made in (("mine", llama()), ("cut", llama()), ("other", gpt2())):
+            folder = places.here / name
+            targets = ("c_attn",) if name == "other" else ("q_proj",)
+            write_adapter(folder, made, targets=targets, base_model_name_or_path=str(model))
+            await catalog.register(Newcomer(folder))
     weights = places.here / "cut" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    found = look(places, {"model": str(model), "registry": str(file)})
+    found = await Check(places.load({"model": str(model), "registry": str(file)})).run()
     assert {fault.path for fault in found.faults} == {"registry"}
     told = messages(found)
     assert str(weights) in told
