@@ -29,8 +29,8 @@ from intrinsic.hypernet.tasks import Task
 FEW, FEW_STEPS, FEW_TASKS = 8, 10, 16
 FEW_RATE = 3e-3
 MULTI_TASK = "multi_task"
-DEFAULT = "core_linear"
-BUILT: Mapping[str, tuple[str, Mapping[str, Any]]] = {DEFAULT: ("core", {"linear": True})}
+DEFAULT = "core"
+BUILT: Mapping[str, tuple[str, Mapping[str, Any]]] = {"core_gelu": ("core", {"linear": False})}
 """Architecture and options of what is not an architecture's own default."""
 
 

@@ -49,7 +49,7 @@ from benchmarks._hypernet_runs import DEFAULT, MULTI_TASK, Ends, Job, measure, p
 from benchmarks._hypernet_setting import QUICK, Sizes
 from benchmarks._hypernet_times import half_b, times
 
-OTHERS = ("core", "core_diagonal", "shared_heads", "per_rank", "heads", MULTI_TASK)
+OTHERS = ("core_gelu", "core_diagonal", "shared_heads", "per_rank", "heads", MULTI_TASK)
 
 
 def run(argv: Sequence[str]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def train(
     ] = "core",
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Its own, as hidden_dim=64 or linear=true."),
+        typer.Option(metavar="NAME=VALUE", help="Its own, as hidden_dim=64 or linear=false."),
     ] = None,
     rank: Annotated[int, typer.Option(help="LoRA rank.")] = 8,
     alpha: Annotated[float, typer.Option(help="LoRA alpha.")] = 16.0,

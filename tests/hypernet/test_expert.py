@@ -185,7 +185,7 @@ async def test_the_check_on_one_example_decides_by_the_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = manager_of(tmp_path)
-    expert = expert_of(manager, margin_share=0.0)
+    expert = expert_of(manager, size=0.3, margin_share=0.0)
     key = await offered(expert)
     changes = {}
     for letter in "abcdefghij":

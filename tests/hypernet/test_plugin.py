@@ -286,7 +286,7 @@ async def test_requests_at_once_each_have_their_own(tmp_path: Path) -> None:
     queries = ["reverse the word", "double the word", f"a {STRANGE}", STRANGE]
     texts: dict[str, list[str]] = {query: [] for query in queries}
     async with MemoryBus() as bus:
-        wired = Wired(tmp_path, bus)
+        wired = Wired(tmp_path, bus, size=0.2)
 
         async def answer(query: str) -> None:
             event = MemoryEvent.from_text(query)

@@ -27,8 +27,8 @@ class Core(Architecture):
     """A full `r × r` core per target; the payload is `(n, targets, r, r)`.
 
     The cores start at 0, the factors at random: `A` so that `A x` has the variance of `x`, `B` so
-    that `B h` has that of `h`. `hidden_dim` is the width of the one hidden layer; where it is
-    `linear`, what words say adds up, which carries over better to combinations never seen.
+    that `B h` has that of `h`. `hidden_dim` is the width of the one hidden layer. It is `linear`:
+    what words say adds up, which carries over better to combinations never seen than a GELU does.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Core(Architecture):
         rank: int,
         *,
         hidden_dim: int = 128,
-        linear: bool = False,
+        linear: bool = True,
     ) -> None:
         super().__init__(targets, embed_dim, rank)
         hidden = at_least_one("hidden_dim", hidden_dim)
