@@ -7,8 +7,8 @@ train rows, and nothing on valid. Then the intents are adapters of a registry wi
 each, drawn from train, and the routers answer valid with the untuned and with the tuned encoder.
 
 The adapter has seen train queries of these very intents, 20 times as many as the router is shown.
-So `all_examples` says what the untuned encoder makes of all of them as examples, and `unseen` what
-an adapter that learned two thirds of the intents is worth to queries of the others.
+So with `more`, `all_examples` says what the untuned encoder makes of all of them as examples, and
+`unseen` what an adapter that learned two thirds of the intents is worth to queries of the others.
 """
 
 from __future__ import annotations
@@ -40,22 +40,20 @@ EXAMPLES = 5
 UNSEEN = 1 / 3
 """The share of intents that an adapter of `unseen` does not learn."""
 
-PLAN = EmbeddingPlan(
-    epochs=2, max_steps=160, every=40, validation_share=0.05, patience=0, device="cpu", dtype="fp32"
-)
+PLAN = EmbeddingPlan(max_steps=60, validation_share=0.05, patience=0, device="cpu", dtype="fp32")
 
 
 @dataclass(frozen=True, slots=True)
 class RouterTrial:
-    """How the trial goes: draws of examples, steps of the training, and whether `unseen` is too.
+    """How the trial goes: draws of examples, steps of a training, and whether there is `more`.
 
     `adapters` keeps what is trained; adapters that lie there already are used as they are.
     """
 
     data: Path
     seeds: int = 3
-    steps: int = 160
-    unseen: bool = False
+    steps: int = 60
+    more: bool = False
     adapters: Path | None = None
 
 
@@ -68,11 +66,12 @@ async def router_gain(trial: RouterTrial, say: Say) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             return await router_gain(replace(trial, adapters=Path(folder)), say)
     data = read(trial.data)
-    async with _known(data.texts(), None, say) as untuned:
+    texts = data.texts() if trial.more else _shown(trial, data)
+    async with _known(texts, None, say) as untuned:
         figures = await _seen(trial, data, untuned, say)
         gains = [figures[router]["gain_points"] for router in ROUTERS]
-        figures["all_examples"] = await _all_examples(data, untuned, say)
-        if trial.unseen:
+        if trial.more:
+            figures["all_examples"] = await _all_examples(data, untuned, say)
             figures["unseen"] = await _unseen(trial, data, untuned, say)
     more = {"rows_of_valid": len(data.valid), "examples": EXAMPLES, "seeds": trial.seeds}
     return {"router_gain_points": min(gains), "router": figures | more}

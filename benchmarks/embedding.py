@@ -11,7 +11,7 @@ time in place of time on the clock. `min_cosine_to_peft` is over all texts, in b
 
 With `--data`, a folder of CLINC150, an adapter is trained on train in less than 20 minutes, and
 `router_gain_points` says by how many points it makes the routers' top-1 on valid better; see
-`_embedding_router.py`. `--only-router` leaves out the rest, `--unseen` trains a second one.
+`_embedding_router.py`. `--only-router` leaves out the rest, `--more` trains a second one on fewer intents.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="a folder with CLINC150, for the router's gain")
     parser.add_argument("--only-router", action="store_true")
-    parser.add_argument("--unseen", action="store_true", help="intents that were not learned, too")
+    parser.add_argument("--more", action="store_true", help="the router's gain, from more sides")
+    parser.add_argument("--steps", type=int, default=60, help="of the training")
     parser.add_argument("--adapters", type=Path, help="keeps what is trained, or has it already")
     options = parser.parse_args(argv)
     if options.only_router and options.data is None:
@@ -76,7 +77,9 @@ def _router(options: argparse.Namespace) -> dict[str, Any]:
     def say(line: str) -> None:
         print(f"{time.perf_counter() - began:5.0f} s  {line}", file=sys.stderr, flush=True)
 
-    trial = RouterTrial(options.data, unseen=options.unseen, adapters=options.adapters)
+    trial = RouterTrial(
+        options.data, steps=options.steps, more=options.more, adapters=options.adapters
+    )
     return anyio.run(router_gain, trial, say)
 
 
