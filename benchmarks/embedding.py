@@ -11,7 +11,8 @@ time in place of time on the clock. `min_cosine_to_peft` is over all texts, in b
 
 With `--data`, a folder of CLINC150, an adapter is trained on train in less than 20 minutes, and
 `router_gain_points` says by how many points it makes the routers' top-1 on valid better; see
-`_embedding_router.py`. `--only-router` leaves out the rest, `--more` trains a second one on fewer intents.
+`_embedding_router.py`. `--only-router` leaves out the rest, `--more` trains a second one on fewer
+intents.
 """
 
 from __future__ import annotations
