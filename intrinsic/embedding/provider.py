@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence, Sized
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
@@ -152,7 +153,7 @@ class EmbeddingProvider:
         *,
         form: Form = "query",
         adapter: Adapter = None,
-    ) -> AsyncIterator[Vector]:
+    ) -> AsyncGenerator[Vector, None]:
         """Yield the vector of each text, in their order; at most `batch_size` are held at once.
 
         `progress` is called after each batch with the number of texts that are done, and that of
@@ -160,13 +161,14 @@ class EmbeddingProvider:
         """
         total = len(chunks) if isinstance(chunks, Sized) else None
         done = 0
-        async for batch in _batches(chunks, self.batch_size):
-            vectors = await self.embed_batch(batch, instruction, form=form, adapters=adapter)
-            done += len(batch)
-            if progress is not None:
-                progress(done, total)
-            for vector in vectors:
-                yield vector
+        async with aclosing(_batches(chunks, self.batch_size)) as batches:
+            async for batch in batches:
+                vectors = await self.embed_batch(batch, instruction, form=form, adapters=adapter)
+                done += len(batch)
+                if progress is not None:
+                    progress(done, total)
+                for vector in vectors:
+                    yield vector
 
     async def warm_up(self) -> None:
         """Load what is to be loaded and encode one text."""
@@ -234,7 +236,7 @@ class EmbeddingProvider:
 
 async def _batches(
     chunks: Iterable[str] | AsyncIterable[str], size: int
-) -> AsyncIterator[list[str]]:
+) -> AsyncGenerator[list[str], None]:
     batch: list[str] = []
     if isinstance(chunks, AsyncIterable):
         async for text in chunks:

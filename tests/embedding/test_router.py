@@ -30,7 +30,7 @@ async def test_the_router_asks_with_the_adapter(model: Path, lora: Path) -> None
         assert same(await provider.embed(texts), by_transformers(model, texts, lora=lora))
         router = EmbeddingRouter(provider)
         best = (await router.rank("a clause on secrecy", candidates=CARDS))[0]
-    assert best.card.name == "law"
+    assert best.adapter == "law"
 
 
 @both_backends
@@ -42,7 +42,7 @@ async def test_base_vectors_route_as_the_routers_own_encoder_does() -> None:
     async with EmbeddingProvider() as provider:
         ours = await EmbeddingRouter(provider).rank(query, candidates=CARDS)
         theirs = await EmbeddingRouter(own).rank(query, candidates=CARDS)
-    assert [s.card.name for s in ours] == [s.card.name for s in theirs]
+    assert [s.adapter for s in ours] == [s.adapter for s in theirs]
     np.testing.assert_allclose(
         [s.confidence for s in ours], [s.confidence for s in theirs], atol=1e-4
     )
@@ -60,7 +60,7 @@ async def test_an_adapter_that_fails_leaves_the_router_its_keywords(
     (folder / "adapter_model.safetensors").write_bytes(b"torn")
     router = HybridRouter(EmbeddingProvider(options), options=RouterOptions())
     ranked = await router.rank("which law governs a lease", candidates=CARDS)
-    assert ranked[0].card.name == "law"
+    assert ranked[0].adapter == "law"
 
 
 def test_the_builtin_embedder_takes_model_and_options(model: Path, lora: Path) -> None:
