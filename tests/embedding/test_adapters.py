@@ -28,6 +28,7 @@ from intrinsic.registry import AdapterRegistry
 from tests.bus.backends import both_backends
 from tests.embedding import small
 from tests.embedding.small import by_transformers, same
+from tests.tiny import tokenizer
 
 WORDS = ["a cat", "the dog that barks", "one two three four five", "birds"]
 
@@ -65,7 +66,7 @@ async def test_a_mixture_is_the_sum_of_what_its_adapters_change(
     rows = []
     with torch.no_grad():
         for text in WORDS:
-            ids = torch.tensor([small.tokenizer()(text)["input_ids"]])
+            ids = torch.tensor([tokenizer()(text)["input_ids"]])
             rows.append(network(input_ids=ids).last_hidden_state[0].mean(0))
     expected = torch.stack(rows).numpy()
     async with provider_of(model, registry) as provider:

@@ -22,6 +22,7 @@ from intrinsic.routing.onnx_model import onnx_installed
 from tests.bus.backends import both_backends
 from tests.embedding import small
 from tests.embedding.small import by_transformers, same
+from tests.tiny import tokenizer
 
 WORDS = ["a cat", "the dog that barks"]
 
@@ -170,7 +171,7 @@ async def test_a_model_without_a_transformer_is_refused(tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-    static = StaticEmbedding(small.tokenizer(), embedding_dim=8)
+    static = StaticEmbedding(tokenizer(), embedding_dim=8)
     SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "static"))
     provider = EmbeddingProvider(EmbeddingOptions(model=tmp_path / "static"))
     with pytest.raises(EncoderError, match="begins with StaticEmbedding, not with a transformer"):
