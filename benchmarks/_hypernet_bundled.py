@@ -52,7 +52,11 @@ def bundled(folder: Path, steps: int) -> dict[str, Any]:
     def learn(name: str, learned: Sequence[Task], encoder: TextEncoder, architecture: str) -> None:
         torch.manual_seed(plan.seed)
         network = HyperNetwork(shapes, encoder.dimension, RANK, ALPHA, architecture=architecture)
-        train(Course(model, tokenizer, network, encoder, learned), plan)
+        noise = plan.embedding_noise if architecture == "core" else 0.0
+        train(
+            Course(model, tokenizer, network, encoder, learned),
+            replace(plan, embedding_noise=noise),
+        )
         rows = asked if name != "oracle" else _by_name(asked)
         scores = score_tasks(model, network, TaskEncoder(model, tokenizer, encoder).tasks(rows))
         found[name] = {one.name: one for one in scores}

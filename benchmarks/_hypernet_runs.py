@@ -30,6 +30,8 @@ FEW, FEW_STEPS, FEW_TASKS = 8, 10, 16
 FEW_RATE = 3e-3
 MULTI_TASK = "multi_task"
 DEFAULT = "core"
+RATES: Mapping[str, float] = {"shared_heads": 5e-4, "per_rank": 5e-4, "heads": 5e-4}
+"""Learning rates of those that need another than the default's, found on validation pairs."""
 BUILT: Mapping[str, tuple[str, Mapping[str, Any]]] = {"core_gelu": ("core", {"linear": False})}
 """Architecture and options of what is not an architecture's own default."""
 
@@ -100,13 +102,16 @@ def measure(job: Job, ends: Ends) -> dict[str, Any]:
     started = time.perf_counter()
     setting = job.setting()
     network, course = _course(job, setting)
+    unasked = job.architecture == MULTI_TASK
     plan = HypernetPlan(
         steps=job.steps,
         seed=job.seed,
         every=job.steps,
+        tasks_per_step=job.sizes.tasks_per_step,
         rows_per_task=job.sizes.rows_per_task,
-        learning_rate=job.sizes.learning_rate,
-        nonsense_share=0.0 if job.architecture == MULTI_TASK else 0.06,
+        learning_rate=RATES.get(job.architecture, job.sizes.learning_rate),
+        embedding_noise=0.0 if unasked else 0.4,
+        nonsense_share=0.0 if unasked else 0.06,
     )
     train(course, plan)
     spent = time.perf_counter() - started
@@ -169,6 +174,7 @@ def _few(setting: Setting, network: HyperNetwork, tasks: Sequence[Composed]) -> 
             tasks_per_step=len(tasks),
             rows_per_task=FEW,
             learning_rate=FEW_RATE,
+            embedding_noise=0.0,
             nonsense_share=0.0,
         )
         train(Course(setting.model, setting.words, start, names, few), plan)

@@ -34,18 +34,20 @@ LEARNED, SCORED = 1, 2
 class Sizes:
     """How much is done; `oracles` is how many held-out tasks get a LoRA of their own.
 
-    `rows` are those to learn from, of each task; a step takes `rows_per_task` of 16 tasks.
+    `rows` are those to learn from, of each task, and `wordings` its descriptions; a step takes
+    `rows_per_task` rows of `tasks_per_step` tasks.
     """
 
     base_steps: int = 1_600
-    steps: int = 1_500
-    other_steps: int = 1_500
+    steps: int = 2_600
+    other_steps: int = 2_600
     oracle_steps: int = 400
     oracles: int = 8
     rows: int = 96
     scored_rows: int = 16
-    wordings: int = 48
-    rows_per_task: int = 4
+    wordings: int = 256
+    tasks_per_step: int = 64
+    rows_per_task: int = 1
     learning_rate: float = 2e-3
     oracle_rate: float = 5e-3
 
@@ -62,7 +64,7 @@ class Setting:
     split: Split
     cache: Path
     sizes: Sizes
-    encoder_name: str = "hashed-words:256:0"
+    encoder_name: str = "hashed-stems:256:0"
 
     @cached_property
     def model(self) -> LlamaForCausalLM:
@@ -198,6 +200,7 @@ class Oracles:
             steps=setting.sizes.oracle_steps,
             tasks_per_step=len(wanted),
             learning_rate=setting.sizes.oracle_rate,
+            embedding_noise=0.0,
             nonsense_share=0.0,
         )
         train(Course(setting.model, setting.words, network, names, tasks), plan)

@@ -27,7 +27,7 @@ from benchmarks._hypernet_words import (
 
 SHIFTS = ((1, 4), (2, 7), (3, 6), (5, 1))
 """Which diagonals of the (shuffled) square of pairs are held out, for each split."""
-TWICE, MISSING = 0.4, 0.15
+TWICE, MISSING = 0.4, 0.05
 """How often an operation is said twice, and a word is missing, in descriptions to learn from."""
 LAST = ">"
 """Ends a prompt."""

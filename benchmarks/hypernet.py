@@ -12,8 +12,7 @@ learned. Nothing is chosen on held-out pairs.
   unseen pairs, described in wordings for training; `_worst` is the worst training of all;
   `_new_wording` in wordings never trained on; `_new_skill` on an operation that the base never
   saw, in combinations that the hypernetwork never saw.
-- The default is `core` with a linear trunk (`core_linear`), chosen on validation pairs; `core` is
-  the same with a bend in it.
+- The default is `core`, chosen on validation pairs; `core_gelu` is the same with a bend in it.
 - `accuracy`: share of answers that greedy generation gets right to the last sign.
 - `multi_task` is one LoRA for all tasks, `nearest_adapter` the LoRA of the trained task whose
   descriptions are nearest, `prompted` the base that reads the description.
@@ -49,6 +48,7 @@ from benchmarks._hypernet_runs import DEFAULT, MULTI_TASK, Ends, Job, measure, p
 from benchmarks._hypernet_setting import QUICK, Sizes
 from benchmarks._hypernet_times import half_b, times
 
+KEYED = ("shared_heads", "per_rank", "heads", MULTI_TASK)
 OTHERS = ("core_gelu", "core_diagonal", "shared_heads", "per_rank", "heads", MULTI_TASK)
 
 
@@ -77,9 +77,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     size.add_argument("--quick", action="store_true", help="one split, few steps")
     size.add_argument("--full", action="store_true", help="3 seeds x 4 splits for everything")
     parser.add_argument("--cache", type=Path, help="a folder that keeps the bases")
-    parser.add_argument("--encoder", default="hashed-words:256:0")
+    parser.add_argument("--encoder", default="hashed-stems:256:0")
     parser.add_argument("--processes", type=int, default=2, help="each has one thread")
-    parser.add_argument("--others", nargs="*", choices=OTHERS, default=list(OTHERS))
+    parser.add_argument("--others", nargs="*", choices=OTHERS, default=None)
     parser.add_argument("--data", type=Path, help="described tasks for the bundled model, too")
     parser.add_argument("--data-steps", type=int, default=600)
     parser.add_argument("--steps", type=int, help="of every training")
@@ -97,10 +97,11 @@ def _jobs(options: argparse.Namespace, cache: Path) -> list[Job]:
     splits = options.splits or (1 if options.quick else 4 if options.full else 2)
     seeds = options.seeds or (1 if options.quick else 3)
     first = Job(0, DEFAULT, 0, sizes, cache, options.encoder, is_default=True)
+    others = options.others if options.others is not None else OTHERS if options.full else KEYED
     main = [replace(first, split=s, seed=i) for s in range(splits) for i in range(seeds)]
     others = [
         replace(first, split=split, seed=seed, architecture=name, is_default=False)
-        for name in options.others
+        for name in others
         for split in range(splits)
         for seed in range(seeds if options.full else 1)
     ]

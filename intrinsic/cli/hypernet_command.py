@@ -30,7 +30,7 @@ def train(
     data: Tasks,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to make.")],
     encoder: Annotated[
-        str, typer.Option(help="hashed-words, bundled, or a sentence-transformers model.")
+        str, typer.Option(help="hashed-words, hashed-stems, bundled, or a model's name.")
     ] = "hashed-words",
     architecture: Annotated[
         str, typer.Option(help="core, core_diagonal, per_rank, shared_heads or heads.")
@@ -54,6 +54,9 @@ def train(
     tasks_per_step: Annotated[int, typer.Option(help="Tasks in a step.")] = 16,
     rows_per_task: Annotated[int, typer.Option(help="Rows of each.")] = 8,
     lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-3,
+    embedding_noise: Annotated[
+        float, typer.Option(help="Blur embeddings by up to so many times their length.")
+    ] = 0.4,
     nonsense_share: Annotated[
         float, typer.Option(help="Share of steps that ask nonsense and pull to the base.")
     ] = 0.06,
@@ -108,6 +111,7 @@ def train(
         tasks_per_step=tasks_per_step,
         rows_per_task=rows_per_task,
         learning_rate=lr,
+        embedding_noise=embedding_noise,
         nonsense_share=nonsense_share,
         warm_up_steps=0 if warm_up_from is None else warm_up_steps,
         every=every,

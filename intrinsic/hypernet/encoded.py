@@ -115,7 +115,18 @@ class Batches:
             embeddings = torch.stack(
                 [task.embeddings[draw.randrange(len(task.embeddings))] for task in tasks]
             )
+            embeddings = _blurred(embeddings, plan.embedding_noise, draw.getrandbits(63))
         return Batch(*pad_batch(rows), embeddings, nonsense)
+
+
+def _blurred(embeddings: Tensor, most: float, seed: int) -> Tensor:
+    """Each with noise of a length between 0 and `most` times its own, in any direction."""
+    if not most:
+        return embeddings
+    draw = torch.Generator().manual_seed(seed)
+    noise = torch.randn(embeddings.shape, generator=draw) / embeddings.shape[1] ** 0.5
+    lengths = torch.rand(len(embeddings), 1, generator=draw) * embeddings.norm(dim=1, keepdim=True)
+    return embeddings + most * lengths * noise
 
 
 def _drawn(rows: Sequence[Encoded], count: int, draw: random.Random) -> list[Encoded]:

@@ -16,11 +16,13 @@ class HypernetPlan:
     """How a hypernetwork is trained; raises `ConfigError` for a setting that is not valid.
 
     A step learns `rows_per_task` rows of `tasks_per_step` tasks, each under the weights of one of
-    its descriptions. `nonsense_share` of the steps ask with queries that mean none of the tasks,
-    and pull towards the bare model with `nonsense_weight`. `warm_up_steps` come first, on the ΔW of
-    given adapters. Every `every` steps the validation tasks are scored on `validation_rows` rows
-    each; `patience` is how many of these in a row may bring nothing better, 0 for any number. The
-    learning rate rises over the first 3 % of the steps and falls to 0 as a cosine.
+    its descriptions, whose embedding is blurred by noise of up to `embedding_noise` times its
+    length, as words do that nobody learned. `nonsense_share` of the steps ask with queries that
+    mean none of the tasks, and pull towards the bare model with `nonsense_weight`. `warm_up_steps`
+    come first, on the ΔW of given adapters. Every `every` steps the validation tasks are scored on
+    `validation_rows` rows each; `patience` is how many of these in a row may bring nothing better,
+    0 for any number. The learning rate rises over the first 3 % of the steps and falls to 0 as a
+    cosine.
     """
 
     steps: int = 1500
@@ -28,6 +30,7 @@ class HypernetPlan:
     rows_per_task: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
+    embedding_noise: float = 0.4
     nonsense_share: float = 0.06
     nonsense_weight: float = 1.0
     warm_up_steps: int = 0
@@ -46,7 +49,7 @@ class HypernetPlan:
         if self.max_length is not None:
             check_whole(self, "max_length", 2)
         check_number(self, "learning_rate", 0.0, open_below=True)
-        for name in ("weight_decay", "nonsense_weight"):
+        for name in ("weight_decay", "embedding_noise", "nonsense_weight"):
             check_number(self, name, 0.0)
         check_number(self, "nonsense_share", 0.0, 1.0)
 

@@ -14,7 +14,7 @@ from intrinsic.engine.fingerprint import fingerprint
 from intrinsic.errors import BackendError, ConfigError, IncompatibleAdapterError
 from intrinsic.hypernet.course import Course
 from intrinsic.hypernet.curves import History, draw_curves
-from intrinsic.hypernet.encoded import TaskEncoder
+from intrinsic.hypernet.encoded import Batches, TaskEncoder
 from intrinsic.hypernet.encoders import HashedWords
 from intrinsic.hypernet.loop import train
 from intrinsic.hypernet.losses import divergence, mean_by_query, reconstruction
@@ -75,6 +75,23 @@ def test_a_course_ends_with_the_step_that_validated_best() -> None:
     encoded = TaskEncoder(given.model, given.tokenizer, given.encoder).tasks([wrong])
     (found,) = score_tasks(given.model, given.network, encoded, rows=2, descriptions=2)
     assert found.loss == pytest.approx(made.validation_loss)
+
+
+def test_noise_of_a_known_length_blurs_embeddings_and_comes_again_with_its_step() -> None:
+    given = course(validation=())
+    encoded = TaskEncoder(given.model, given.tokenizer, given.encoder).tasks(TASKS)
+    own = torch.cat([task.embeddings for task in encoded])
+    plain = Batches(encoded, own[:0], replace(PLAN, embedding_noise=0.0))
+    blurred = Batches(encoded, own[:0], replace(PLAN, embedding_noise=0.5))
+    for step in range(20):
+        clear, noisy = plain.at(step), blurred.at(step)
+        assert torch.equal(clear.ids, noisy.ids)
+        assert all((own == row).all(1).any() for row in clear.embeddings)
+        far = (noisy.embeddings - clear.embeddings).norm(dim=1)
+        assert (far > 0).all()
+        assert far.max() < 0.5 * 1.6  # a random direction's length is 1 on average
+        assert torch.equal(blurred.at(step).embeddings, noisy.embeddings)
+    assert not torch.equal(blurred.at(0).embeddings, blurred.at(1).embeddings)
 
 
 def test_it_stops_where_validation_gains_nothing_more() -> None:
@@ -187,6 +204,7 @@ def test_a_row_that_does_not_fit_is_named() -> None:
         ("learning_rate", math.nan, "--lr is nan"),
         ("nonsense_share", 1.0, "--nonsense-share is 1.0; it must be at least 0 and less than 1"),
         ("weight_decay", math.inf, "--weight-decay is inf"),
+        ("embedding_noise", -0.1, "--embedding-noise is -0.1"),
         ("max_length", 1, "--max-length is 1"),
         ("every", True, "--every is True"),
     ],
