@@ -126,7 +126,8 @@ def _blurred(embeddings: Tensor, most: float, seed: int) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     noise = torch.randn(embeddings.shape, generator=draw) / embeddings.shape[1] ** 0.5
     lengths = torch.rand(len(embeddings), 1, generator=draw) * embeddings.norm(dim=1, keepdim=True)
-    return embeddings + most * lengths * noise
+    blurred: Tensor = embeddings + most * lengths * noise
+    return blurred
 
 
 def _drawn(rows: Sequence[Encoded], count: int, draw: random.Random) -> list[Encoded]:
