@@ -140,11 +140,12 @@ class AdaptedEncoder:
         with self._engine.activate(mixtures):
             return self._encoder.vectors(pieces)
 
-    def _shrink(self, rows: int) -> None:
-        self._tokens = max(1, self._tokens // 2)
+    def _shrink(self, rows: Sequence[tuple[Piece, Mixture]]) -> None:
+        taken = len(rows) * max(len(piece.ids) for piece, _ in rows)
+        self._tokens = max(1, min(self._tokens, taken // 2))
         _LOG.warning(
             "no memory for %d texts at once on %s; batches have at most %d tokens from now on",
-            rows,
+            len(rows),
             self._options.device,
             self._tokens,
         )

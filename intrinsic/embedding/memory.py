@@ -24,11 +24,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 def in_halves(
     run: Callable[[Sequence[_T]], np.ndarray[Any, Any]],
     rows: Sequence[_T],
-    shrunk: Callable[[int], object],
+    shrunk: Callable[[Sequence[_T]], object],
 ) -> np.ndarray[Any, Any]:
     """What `run` gives for `rows`, all at once or, where memory does not suffice, half by half.
 
-    `shrunk` is told how many rows were too many. The error is raised where one row is.
+    `shrunk` is told which rows were too many. The error is raised where one row is.
     """
     try:
         return run(rows)
@@ -38,7 +38,7 @@ def in_halves(
     # Only out here has the error let go of the tensors that were made before it.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    shrunk(len(rows))
+    shrunk(rows)
     middle = len(rows) // 2
     parts = [in_halves(run, half, shrunk) for half in (rows[:middle], rows[middle:])]
     return np.concatenate(parts)
