@@ -6,7 +6,7 @@ that stand in valid too are left out. An adapter of the bundled encoder learns t
 train rows, and nothing on valid. Then the intents are adapters of a registry with k = 5 examples
 each, drawn from train, and the routers answer valid with the untuned and with the tuned encoder.
 
-The adapter has seen train queries of these very intents, 20 times as many as the router is shown.
+The adapter has seen train queries of these very intents, 19 times as many as the router is shown.
 So with `more`, `all_examples` says what the untuned encoder makes of all of them as examples, and
 `unseen` what an adapter that learned two thirds of the intents is worth to queries of the others.
 """
