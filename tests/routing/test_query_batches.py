@@ -12,7 +12,7 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 
-from intrinsic.errors import EncoderError
+from intrinsic.errors import CheckpointError, EncoderError
 from intrinsic.routing import Vectors, query_batches
 from intrinsic.routing.query_batches import QueryBatches
 from tests.bus.backends import BACKENDS, both_backends
@@ -46,11 +46,11 @@ class Slow:
         self.go_on.release()
 
 
-def batches(slow: Slow, size: int = 8, busy_timeout_s: float = 60.0) -> QueryBatches:
+def batches(slow: Slow, size: int = 8, busy_timeout_s: float = 60.0) -> QueryBatches[str]:
     return QueryBatches(slow.prepare, slow, name="slow", size=size, busy_timeout_s=busy_timeout_s)
 
 
-async def waiting(made: QueryBatches, calls: int) -> None:
+async def waiting(made: QueryBatches[str], calls: int) -> None:
     while len(made._calls) < calls:
         await anyio.lowlevel.checkpoint()
 
@@ -263,3 +263,20 @@ def test_an_event_loop_that_ended_harms_nobody(slow: Slow) -> None:
 
     np.testing.assert_array_equal(anyio.run(ask), [[4]])
     assert not made._calls
+
+
+@both_backends
+async def test_an_error_given_for_one_text_is_its_own_and_an_adapters_stays_what_it_is() -> None:
+    encoded: list[list[str]] = []
+
+    def encode(texts: list[str]) -> list[Any]:
+        encoded.append(texts)
+        errors = {"bad": ValueError("a bad text"), "lora": CheckpointError("torn")}
+        return [errors.get(text, np.ones(1, np.float32)) for text in texts]
+
+    made = QueryBatches[str](lambda: None, encode, name="x", size=8, busy_timeout_s=60.0)
+    with pytest.raises(EncoderError, match="a bad text"):
+        await made.embed(["good", "bad"])
+    with pytest.raises(CheckpointError, match="torn"):
+        await made.embed(["good", "lora"])
+    assert encoded == [["good", "bad"], ["good", "lora"]]  # and nothing is tried again
