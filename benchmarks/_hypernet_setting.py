@@ -39,8 +39,8 @@ class Sizes:
     """
 
     base_steps: int = 1_600
-    steps: int = 2_600
-    other_steps: int = 2_600
+    steps: int = 1_500
+    other_steps: int = 1_500
     oracle_steps: int = 400
     oracles: int = 8
     rows: int = 96

@@ -27,8 +27,8 @@ from benchmarks._hypernet_words import (
 
 SHIFTS = ((1, 4), (2, 7), (3, 6), (5, 1))
 """Which diagonals of the (shuffled) square of pairs are held out, for each split."""
-TWICE, MISSING = 0.4, 0.05
-"""How often an operation is said twice, and a word is missing, in descriptions to learn from."""
+TWICE = 0.4
+"""How often an operation is said twice in half of the descriptions to learn from."""
 LAST = ">"
 """Ends a prompt."""
 
@@ -65,7 +65,7 @@ class Composed:
         return tuple(found)
 
     def varied(self, count: int, seed: int) -> tuple[str, ...]:
-        """Descriptions to learn from: an operation may be said twice, and words may be missing."""
+        """Descriptions to learn from in which an operation may be said twice."""
         source = random.Random(f"varied {self.name} {seed}")
         return tuple(self._varied(source) for _ in range(count))
 
@@ -76,8 +76,7 @@ class Composed:
             for wording in source.sample(one.wordings, 1 + (source.random() < TWICE))
         ]
         source.shuffle(said)
-        words = " ".join(said).split()
-        return " ".join(word for word in words if source.random() >= MISSING)
+        return " ".join(said)
 
     def _description(self, source: random.Random, new: bool) -> str:
         def said(operation: Operation) -> str:
