@@ -60,9 +60,9 @@ def calibrate(
     A description is judged without the other descriptions of its own task, as for a task never
     trained on, and so is nonsense by a probe that was not fitted to it. The probe's threshold lies
     in the middle of the gap between the two kinds, where there is one; else it refuses at most half
-    of `refuse_good`, and the nonsense below it. The cosine's is found in the same way, on the
-    descriptions `reworded` by task where these are given: what a user says is farther away than
-    what training said, and to refuse what means nothing is the probe's work.
+    of `refuse_good`, and the nonsense below it. The cosine's is found in the same way, and lower
+    where the descriptions `reworded` by task ask for it: what a user says is farther away than what
+    training said, and to refuse what means nothing is the probe's work.
     Raises `ConfigError` for fewer than two tasks or nonsense queries, and a share that is none.
     """
     if not 0 <= refuse_good < 1:
@@ -81,7 +81,7 @@ def calibrate(
     cosines = _cosines_of_good(rows, rows, neighbours)
     far = _cosines_of_good(rows, asked, neighbours)
     near = mean_of_nearest(foreign, torch.cat(list(rows.values())), neighbours)
-    threshold = _threshold(far, near, refuse_good / 2)
+    threshold = min(_threshold(good, near, refuse_good / 2) for good in (cosines, far))
     odds, foreign_odds = _cross_validated(rows, foreign)
     probe = fit_probe(torch.cat(list(rows.values())), foreign).at(
         _threshold(odds, foreign_odds, refuse_good / 2)

@@ -159,6 +159,9 @@ def test_reworded_descriptions_set_how_far_a_query_may_be() -> None:
     loose = calibrate(tasks, near(5, 20, seed=99), reworded=far)
     assert loose.threshold < strict.threshold
     assert loose.probe.threshold == strict.probe.threshold
+    nearer = {task: torch.eye(8)[:1] for task in tasks}
+    same = calibrate(tasks, near(5, 20, seed=99), reworded=nearer)
+    assert same.threshold == strict.threshold
 
 
 def test_a_probe_that_cannot_judge_is_refused() -> None:
