@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from intrinsic.errors import AdapterExistsError, ConfigError, HypernetError
+from intrinsic.hypernet.architecture import ARCHITECTURES
 from intrinsic.hypernet.checkpoint_files import (
     CONFIG,
     FORMAT,
@@ -109,10 +110,8 @@ def load(
     try:
         network = filled(build, tensors, path / WEIGHTS)
     except ConfigError as error:
-        raise HypernetError(
-            f"{path / CONFIG} cannot be used: {error}; import the module of an architecture of "
-            "your own first"
-        ) from None
+        own = "" if architecture in ARCHITECTURES else "; import the module of your own one first"
+        raise HypernetError(f"{path / CONFIG} cannot be used: {error}{own}") from None
     except (TypeError, RuntimeError, OverflowError) as error:
         why = str(error).split("\n")[0]
         raise HypernetError(f"{path / CONFIG} is damaged ({why}); save it again") from None

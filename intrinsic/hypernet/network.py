@@ -43,7 +43,7 @@ class HyperNetwork(nn.Module):
         super().__init__()
         self.targets = check_targets(targets)
         self.embed_dim = at_least_one("embed_dim", embed_dim)
-        self.rank = at_least_one("rank", rank)
+        self.rank = _rank(rank, self.targets)
         self.alpha = _positive("alpha", alpha)
         self.architecture = architecture
         self.options = dict(options)
@@ -154,6 +154,15 @@ def check_targets(targets: Sequence[TargetShape]) -> tuple[TargetShape, ...]:
     if twice:
         raise ConfigError(f"the target {twice[0]!r} is given twice; give every layer once")
     return tuple(targets)
+
+
+def _rank(rank: int, targets: Sequence[TargetShape]) -> int:
+    """Raise `ConfigError` for a rank that is none, or wider than every layer."""
+    found = at_least_one("rank", rank)
+    widest = max(max(target.in_features, target.out_features) for target in targets)
+    if found > widest:
+        raise ConfigError(f"rank is {found}; no layer is wider than {widest}: give a smaller one")
+    return found
 
 
 def _positive(name: str, value: object) -> float:

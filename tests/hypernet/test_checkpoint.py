@@ -160,7 +160,7 @@ def edited(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda s: s["network"].update(embed_dim=10**12), "does not hold the tensors"),
         (lambda s: s["network"]["targets"].pop(), "does not hold the tensors"),
         (lambda s: s["network"]["targets"][0].__setitem__(0, [1]), "is damaged"),
-        (lambda s: s["network"].update(rank=10**12), "is damaged"),
+        (lambda s: s["network"].update(rank=10**12), "no layer is wider than"),
         (lambda s: s["network"].update(options={"rank": 3}), "is damaged"),
         (lambda s: s["network"].update(architecture=[]), "is damaged"),
         (lambda s: s.update(gate={"threshold": 0.2}), "only a part of its gate"),

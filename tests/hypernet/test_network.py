@@ -73,6 +73,7 @@ def test_an_embedding_that_is_not_finite_is_refused(value: float) -> None:
     [
         ({"embed_dim": 0}, "embed_dim is 0"),
         ({"rank": 1.5}, "rank is 1.5"),
+        ({"rank": 10_000_000}, "rank is 10000000; no layer is wider than"),
         ({"alpha": 0}, "alpha is 0"),
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"alpha": "16"}, "alpha is '16'"),
