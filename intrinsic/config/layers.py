@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,9 @@ from intrinsic.config.wording import nearest, unknown
 PROJECT_FILE = "intrinsic.toml"
 PYPROJECT = "pyproject.toml"
 _TABLES = [key for key in KEYS.values() if key.is_table]
+_MODELS = ("model", "encoder.model", "embedding.model")
+"""Folders or names; that of an endpoint is always a name."""
+_SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///(?=[^/:~])(?!file:)([^?]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ def _environment(environ: Mapping[str, str]) -> Layer:
             if text:  # an empty one is as none
                 found.append(Given(KEYS[path], _parsed(KEYS[path], text), origin))
         elif table is not None:
+            if not text:
+                continue
             inner: Any = text
             for part in reversed(path.removeprefix(table.path + ".").split(".")):
                 inner = {part: inner}
@@ -127,15 +133,15 @@ def _file(path: Path, shown: str, within: tuple[str, ...]) -> Layer:
             return Layer({})
         if not path.is_file():
             raise OSError("it is no regular file")
-        table: object = tomllib.loads(path.read_text(encoding="utf-8"))
+        table: object = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        for part in within:
+            table = table.get(part, {}) if isinstance(table, Mapping) else {}
+        if not isinstance(table, Mapping):
+            return Layer({}, (Fault("", shown, "it is no table of settings"),))
+        found = list(_flat(table, "", shown))
     except (OSError, ValueError, RecursionError) as error:
         why = str(error) or type(error).__name__
         return Layer({}, (Fault("", str(path), f"it cannot be read as TOML: {why}"),))
-    for part in within:
-        table = table.get(part, {}) if isinstance(table, Mapping) else {}
-    if not isinstance(table, Mapping):
-        return Layer({}, (Fault("", shown, "it is no table of settings"),))
-    found = _flat(table, "", shown)
     return _layer([_from_folder(one, path.parent) for one in found])
 
 
@@ -161,10 +167,12 @@ def _from_folder(one: Given | Fault, folder: Path) -> Given | Fault:
     def placed(value: object) -> object:
         if not isinstance(value, str) or not value or "\0" in value or value.startswith("~"):
             return value
-        at = folder / value
-        is_there = one.key.name == "model" and at.is_dir()
-        is_file = one.key.path == "registry" and "://" not in value
-        return str(at) if one.key.is_path or is_there or is_file else value
+        if "://" in value:
+            is_file = one.key.path == "registry" and _SQLITE.fullmatch(value)
+            return str(folder / is_file[1]) if is_file else value
+        is_there = one.key.path in _MODELS and (folder / value).is_dir()
+        is_ours = one.key.is_path or is_there or one.key.path == "registry"
+        return str(folder / value) if is_ours else value
 
     value = one.value
     if one.key.accepts(type(None)) and isinstance(value, str) and value.lower() == "none":
@@ -183,11 +191,20 @@ def _layer(found: list[Given | Fault]) -> Layer:
 
 
 def _both(first: Given, second: Given) -> Given:
-    """Two variables of one table."""
+    """Two variables of one table, name by name; what is no table is not lost but refused."""
     if isinstance(first.value, Mapping) and isinstance(second.value, Mapping):
-        value = {**first.value, **second.value}
+        value = _merged(first.value, second.value)
         return Given(first.key, value, f"{first.origin} and {second.origin.split()[-1]}")
-    return second
+    return second if isinstance(first.value, Mapping) or not first.key.is_table else first
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        name: _merged(first[name], second[name])
+        for name in first.keys() & second.keys()
+        if isinstance(first[name], Mapping) and isinstance(second[name], Mapping)
+    }
+    return {**first, **second, **both}
 
 
 def _path(one: Given | Fault) -> str:

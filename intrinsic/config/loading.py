@@ -73,19 +73,26 @@ def examine_settings(
 
 
 def _one_place(layers: Sequence[Layer]) -> tuple[list[Layer], list[Fault]]:
-    """Only the highest of the layers that say where the adapters are counts in that."""
+    """Only the highest of the layers that say where the adapters are counts in that.
+
+    No registry leaves a folder of a lower one; no folder means the bundled one.
+    """
     found: list[Layer] = []
     faults: list[Fault] = []
-    decided = False
-    for layer in layers:
+    decided: set[str] = set()
+    for below in layers:
+        layer = below.without(decided)
+        found.append(layer)
         said = [layer.given[path] for path in _PLACES if path in layer.given]
-        found.append(layer.without(set(_PLACES)) if decided else layer)
-        if len(said) > 1 and not decided and all(map(_is_something, said)):
+        if len(said) > 1 and all(map(_is_something, said)):
             first, second = (one.origin for one in said)
             both = "registry and adapters" if first == second else f"{first} and {second}"
             message = f"{both} both say where the adapters are; use one of them"
             faults.append(Fault(_PLACES[0], first if first == second else "", message))
-        decided = decided or bool(said)
+        if any(_is_something(one) or one.key.path == "adapters" for one in said):
+            decided.update(_PLACES)
+        elif said:
+            decided.add(said[0].key.path)
     return found, faults
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from intrinsic.config.keys import KEYS, Key, alternatives
-from intrinsic.config.layers import Fault, Layer
+from intrinsic.config.layers import Fault, Given, Layer
 from intrinsic.config.registry_name import RegistryName
 from intrinsic.config.wording import NONE, refused
 
@@ -86,7 +86,7 @@ def parse(layers: Sequence[Layer]) -> tuple[dict[str, Any], list[Fault]]:
                 found[_REGISTRY] = RegistryName(found[_REGISTRY])
             return found, faults
         for path, place in failed.items():
-            given = next(layer.given[path] for layer in layers if path in layer.given)
+            given = _culprit([layer.given[path] for layer in layers if path in layer.given], place)
             faults.append(Fault(path, given.origin, refused(given.key, given.value, place)))
         layers = [layer.without(set(failed)) for layer in layers]
 
@@ -128,6 +128,8 @@ def _prepared(key: Key, value: object) -> object:
             value = (value,)
         elif key.is_path:
             return _home(value)
+    if isinstance(value, Path) and not key.accepts(Path):
+        return str(value)
     if isinstance(value, bool) and bool not in alternatives(key.type):
         raise ValueError("a truth")
     if key.is_path and isinstance(value, list | tuple):
@@ -136,8 +138,8 @@ def _prepared(key: Key, value: object) -> object:
 
 
 def _home(text: str) -> Path:
-    """The path, with `~` replaced; an empty one is none."""
-    if not text.strip() or "\0" in text:
+    """The path, with `~` replaced; an empty one is none, nor is a URL."""
+    if not text.strip() or "\0" in text or "://" in text:
         raise ValueError("no path")
     try:
         return Path(text).expanduser()
@@ -150,6 +152,18 @@ def _path(place: tuple[int | str, ...]) -> str:
     parts = [str(part) for part in place]
     found = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
     return next(path for path in found if path in KEYS)
+
+
+def _culprit(said: Sequence[Given], place: str) -> Given:
+    """Of a table, which is merged of several places, the highest that says what is wrong."""
+    parts = place.removeprefix(said[0].key.path).split(".")[1:]
+    return next((one for one in said if _says(one.value, parts)), said[0])
+
+
+def _says(value: object, parts: Sequence[str]) -> bool:
+    if not parts or not isinstance(value, Mapping):
+        return not isinstance(value, Mapping)
+    return parts[0] in value and (len(parts) == 1 or _says(value[parts[0]], parts[1:]))
 
 
 def _value(values: object, path: str) -> Any:  # noqa: ANN401

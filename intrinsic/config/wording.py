@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,8 @@ NONE = "none"
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _MANY = {bool: "truths", int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
 _SHOWN_CHARS = 60
+_PASSWORD = re.compile(r"(?<=://)[^\s\"]*:[^\s\"]*@")
+"""That of a URL which was given to a key that takes none."""
 
 
 def kind_of(annotation: Any) -> str:  # noqa: ANN401
@@ -76,7 +79,8 @@ def shown(key: Key, value: object) -> str:
     found = plain(value)
     if found is None:
         return NONE
-    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+    text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
+    return _PASSWORD.sub(f"{HIDDEN}@", text) if key.path != "registry" else text
 
 
 def refused(key: Key, value: object, place: str) -> str:

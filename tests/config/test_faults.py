@@ -49,6 +49,9 @@ from tests.tiny import llama, write_adapter
         ("registry = 'mysql://x/y'", "registry: the registry cannot be kept in 'mysql'"),
         ("registry = 'a'\nadapters = 'b'", "both say where the adapters are; use one of them"),
         ("[llm.endpoint]\nmodel = 'm'", "llm.endpoint.base_url is missing; an endpoint has"),
+        ("model = 2020-01-01", 'model is "2020-01-01"; it must be a text, or "none"'),
+        ("[routing]\ntop_k = 07:32:00", 'top_k is "07:32:00"; it must be a whole number'),
+        (".".join("a" * 3000) + " = 1", "intrinsic.toml: it cannot be read as TOML: "),
         ("model = ", "intrinsic.toml: it cannot be read as TOML: "),
         ("model = 'a'\nmodel = 'b'", "intrinsic.toml: it cannot be read as TOML: "),
     ],
@@ -117,6 +120,15 @@ def test_a_value_below_that_is_overridden_may_be_wrong_but_its_key_may_not(place
     assert places.load().value("routing.top_k") == 3
     places.user("[routing]\ntopk = 0\n")
     assert "config.toml: unknown key 'routing.topk'" in "".join(places.refused())
+
+
+def test_a_fault_of_a_table_that_is_merged_has_the_place_that_says_it(places: Places) -> None:
+    user = places.user("[routing.memory_weights]\nknn_lm = 'x'\n")
+    places.project("[routing.memory_weights]\nlogit_bias = 1\n")
+    (sentence,) = places.refused(ROUTING__MEMORY_WEIGHTS__CONTEXT_STUFFING="1")
+    assert sentence.startswith(f"{user}: routing.memory_weights.knn_lm is not valid")
+    both = places.refused(ROUTING__MEMORY_WEIGHTS="x", ROUTING__MEMORY_WEIGHTS__KNN_LM="1")
+    assert "environment INTRINSIC_ROUTING__MEMORY_WEIGHTS: " in both[0]
 
 
 def test_files_that_cannot_be_read_are_told(places: Places) -> None:

@@ -149,3 +149,58 @@ def test_the_users_file_follows_the_xdg_specification(tmp_path: Path) -> None:
     for relative in ("", "x/y"):
         environ = {"XDG_CONFIG_HOME": relative, "HOME": "/h"}
         assert user_file(environ) == Path("/h/.config/intrinsic/config.toml")
+
+
+def test_names_of_a_table_may_be_tables_themselves(places: Places) -> None:
+    settings = places.load(
+        EMBEDDING__INSTRUCTIONS='{"search": {"query": "q: "}}',
+        EMBEDDING__INSTRUCTIONS__SEARCH__PASSAGE="p: ",
+        EMBEDDING__INSTRUCTIONS__CLUSTER__QUERY="c: ",
+        EMBEDDING__INSTRUCTIONS__CLUSTER__PASSAGE="d: ",
+    )
+    found = settings.embedding_options().instructions
+    assert (found["search"].query, found["search"].passage) == ("q: ", "p: ")
+    assert (found["cluster"].query, found["cluster"].passage) == ("c: ", "d: ")
+
+
+def test_an_empty_variable_of_a_table_is_as_none(places: Places) -> None:
+    places.project("[routing.memory_weights]\nknn_lm = 0.5\n")
+    weights = places.load(ROUTING__MEMORY_WEIGHTS__KNN_LM="").value("routing.memory_weights")
+    assert weights == {"knn_lm": 0.5}
+
+
+def test_a_registry_of_none_leaves_the_folder_of_a_lower_place(places: Places) -> None:
+    places.user('adapters = "/mine"\n')
+    places.project('registry = "team.db"\n')
+    assert places.load().project.adapters is None
+    settings = places.load(REGISTRY="none")
+    assert (settings.project.registry, settings.project.adapters) == (None, Path("/mine"))
+    bundled = places.load(ADAPTERS="none").project
+    assert (bundled.registry, bundled.adapters) == (None, None)
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite"])
+def test_a_file_of_a_url_starts_at_the_folder_too(places: Places, scheme: str) -> None:
+    places.project(f'registry = "{scheme}:///team.db"\n')
+    assert places.load().project.registry == str(places.here / "team.db")
+    for whole in (f"{scheme}:////srv/team.db", "postgresql://host/team"):
+        places.project(f'registry = "{whole}"\n')
+        assert places.load().project.registry == whole
+    assert places.load(REGISTRY=f"{scheme}:///team.db").project.registry == f"{scheme}:///team.db"
+
+
+def test_the_model_of_an_endpoint_is_a_name_even_where_a_folder_has_it(places: Places) -> None:
+    (places.here / "judge").mkdir()
+    places.project('model = "judge"\n[llm.endpoint]\nbase_url = "http://x"\nmodel = "judge"\n')
+    settings = places.load()
+    assert settings.value("llm.endpoint.model") == "judge"
+    assert settings.project.model == str(places.here / "judge")
+
+
+def test_a_path_is_taken_where_a_text_may_be_one(places: Places) -> None:
+    assert places.load({"model": Path("/m"), "registry": Path("/r.db")}).project.model == "/m"
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(places: Places) -> None:
+    (places.here / "intrinsic.toml").write_bytes(b"\xef\xbb\xbf[routing]\r\ntop_k = 5\r\n")
+    assert places.load().value("routing.top_k") == 5
