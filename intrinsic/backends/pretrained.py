@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from intrinsic.errors import BackendError
 
 _WANTED = "pass a folder with config.json, weights and tokenizer, or a hub name"
 
-_UNSOUND = (
+UNSOUND = (
     *(OSError, ValueError, LookupError, ImportError, RuntimeError),
-    *(TypeError, AttributeError, AssertionError, SafetensorError),
+    *(TypeError, AttributeError, AssertionError, ArithmeticError),
+    *(SafetensorError, StrictDataclassError),
 )
 """What transformers raises for files that are not sound depends on the file and the model."""
 
@@ -39,8 +41,10 @@ def load_pretrained(model: str, dtype: torch.dtype | str) -> tuple[Any, Any]:
         loaded, report = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True
         )
-    except _UNSOUND as error:
-        raise BackendError(f"cannot load the model {model!r}: {_why(error)}; {_WANTED}") from error
+    except UNSOUND as error:
+        raise BackendError(
+            f"cannot load the model {model!r}: {why_unsound(error)}; {_WANTED}"
+        ) from error
     missing = sorted(report.get("missing_keys", ()))
     if missing:
         raise BackendError(
@@ -63,16 +67,21 @@ def load_outline(model: str) -> Any:  # noqa: ANN401
         AutoTokenizer.from_pretrained(source, local_files_only=True)
         with torch.device("meta"):
             outline = AutoModelForCausalLM.from_config(config)
-    except _UNSOUND as error:
-        raise BackendError(f"cannot load the model {model!r}: {_why(error)}; {_WANTED}") from error
+    except UNSOUND as error:
+        raise BackendError(
+            f"cannot load the model {model!r}: {why_unsound(error)}; {_WANTED}"
+        ) from error
     if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _WEIGHTS):
         raise BackendError(f"cannot load the model {model!r}: it has no weights; {_WANTED}")
     return outline
 
 
-def _why(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return _MISFIT if "mismatched_sizes" in lines[0] else lines[0]
+def why_unsound(error: BaseException) -> str:
+    """What one of `UNSOUND` says, in a line."""
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    if "mismatched_sizes" in first:
+        return _MISFIT
+    return f"{first} {more[0].strip()}" if first.endswith(":") and more else first
 
 
 def _source(model: str) -> str:

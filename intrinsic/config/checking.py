@@ -68,6 +68,7 @@ class Check:
                 self._folder(model)
         self._encoder(plugins)
         self._embedding()
+        self._devices()
         return self.found
 
     @contextmanager
@@ -203,6 +204,8 @@ class Check:
             self.found.looked_at.append(f"adapter {adapter}")
 
     def _text_model(self, path: str) -> None:
+        from intrinsic.config.encoder_fit import demand_config
+
         value = self._settings.value(path)
         if value is None:
             return
@@ -213,7 +216,23 @@ class Check:
             why = f"has neither {' nor '.join(_CONFIGS)}" if folder.exists() else "does not exist"
             self._fault(path, f"{folder} {why}; name a folder of a model, or a hub name")
         else:
+            with self._told(path):
+                demand_config(folder)
             self.found.looked_at.append(f"model {value}")
+
+    def _devices(self) -> None:
+        """Whether torch knows them, and this machine has them."""
+        import torch
+
+        for path in ("transformers.device", "encoder.device", "embedding.device"):
+            value = self._settings.value(path)
+            try:
+                kind = "cpu" if value is None else torch.device(value).type
+            except RuntimeError:
+                self._fault(path, f"{value!r} is no device; name one as cpu, cuda or cuda:1")
+                continue
+            if kind == "cuda" and not torch.cuda.is_available():
+                self._fault(path, f"this machine has no device {value!r}; choose cpu")
 
 
 def _is_a_path(name: str) -> bool:

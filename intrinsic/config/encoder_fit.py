@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def demand_fit(adapter: str | Path, encoder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModel
 
+    from intrinsic.backends.pretrained import UNSOUND, why_unsound
     from intrinsic.embedding.layer_names import as_encoder_names
     from intrinsic.lora import Digest, LoraCheckpoint
     from intrinsic.lora.checkpoint import read_outline_of
@@ -30,9 +32,10 @@ def demand_fit(adapter: str | Path, encoder: Path) -> None:
         settings = AutoConfig.from_pretrained(str(encoder), local_files_only=True)
         with torch.device("meta"):
             outline = AutoModel.from_config(settings)
-    except (OSError, ValueError, LookupError, ImportError, TypeError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"the config of encoder {encoder} cannot be read: {why}") from None
+    except UNSOUND as error:
+        raise CheckpointError(
+            f"the config of encoder {encoder} cannot be read: {why_unsound(error)}"
+        ) from None
     found = LoraCheckpoint(Path(adapter), config, factors, Digest([]), bytes_used=0)
     named = as_encoder_names(found, outline).factors
     modules = {name: (int(one.A.shape[1]), int(one.B.shape[0])) for name, one in named.items()}
@@ -41,3 +44,24 @@ def demand_fit(adapter: str | Path, encoder: Path) -> None:
     )
     if verdict.verdict == "incompatible":
         raise CheckpointError(f"adapter {adapter} is not for the encoder: {verdict.reason}")
+
+
+def demand_config(encoder: Path) -> None:
+    """Read the config and the list of modules of an encoder's folder, where it has them.
+
+    Raises `CheckpointError` where one is not sound.
+    """
+    from transformers import AutoConfig
+
+    from intrinsic.backends.pretrained import UNSOUND, why_unsound
+
+    try:
+        if (encoder / "config.json").is_file():
+            AutoConfig.from_pretrained(str(encoder), local_files_only=True)
+        modules = encoder / "modules.json"
+        if modules.is_file() and not isinstance(json.loads(modules.read_bytes()), list):
+            raise ValueError("modules.json holds no list")
+    except (*UNSOUND, RecursionError) as error:
+        raise CheckpointError(
+            f"the config of encoder {encoder} cannot be read: {why_unsound(error)}"
+        ) from None

@@ -107,6 +107,37 @@ def test_a_model_that_lacks_a_file_is_a_fault(
     assert words in messages(found)
 
 
+@pytest.mark.parametrize("wrong", [{"hidden_size": "x"}, {"num_attention_heads": 0}])
+def test_a_config_of_wrong_values_hides_no_other_fault(
+    places: Places, model: Path, wrong: dict[str, object]
+) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | wrong))
+    found = look(places, {"model": str(model), "adapters": "/nowhere"})
+    assert [fault.path for fault in found.faults] == ["model", "adapters"]
+    assert "cannot load the model" in messages(found)
+
+
+@pytest.mark.parametrize("file", ["config.json", "modules.json"])
+def test_a_config_of_an_encoder_that_is_none_is_a_fault(places: Places, file: str) -> None:
+    (places.here / file).write_text("{")
+    found = look(places, {"embedding.model": str(places.here)})
+    assert [fault.path for fault in found.faults] == ["embedding.model"]
+    assert f"the config of encoder {places.here} cannot be read" in messages(found)
+
+
+def test_a_device_that_is_none_or_not_here_is_a_fault(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = {"transformers.device": "nonsense", "encoder.device": "cuda:1"}
+    told = messages(look(places, said))
+    assert "transformers.device: 'nonsense' is no device; name one as cpu, cuda or cuda:1" in told
+    assert "encoder.device: this machine has no device 'cuda:1'; choose cpu" in told
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert "no device 'cuda:1'" not in messages(look(places, said))
+
+
 def test_weights_are_not_loaded(
     places: Places, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
