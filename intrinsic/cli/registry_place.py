@@ -28,7 +28,11 @@ def place_of(registry: str | None, adapters_dir: Path | None) -> Where:
     `--registry`, else `DIR.db` beside the folder of `--adapters-dir`, else what the settings name,
     in the same order, else `adapters.db`. Raises `ConfigError`.
     """
-    project = project_of(registry, adapters_dir)
+    return place_in(project_of(registry, adapters_dir))
+
+
+def place_in(project: Project) -> Where:
+    """As `place_of`, of settings that are loaded."""
     return project.registry or _default(project.adapters)
 
 

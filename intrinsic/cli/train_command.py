@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -116,14 +117,13 @@ def train_command(
     """Train an adapter on prompts and responses, say what it gained, and register it.
 
     With --kind embedding it is an encoder's, from pairs or labelled texts. The registry is that of
-    --registry, else ADAPTERS_DIR.db beside the folder of adapters. With --from-hypernet rank, alpha
-    and layers are those of the hypernetwork.
+    --registry, else ADAPTERS_DIR.db beside the folder of --adapters-dir, else what the settings
+    name, except with --kind embedding. With --from-hypernet rank, alpha and layers are those of the
+    hypernetwork.
     """
-    from dataclasses import replace
     from typing import Any
 
     from intrinsic.cli.hypernet import generated_start
-    from intrinsic.cli.registry_place import place_of
     from intrinsic.cli.train import run_train
     from intrinsic.errors import ConfigError
     from intrinsic.training.embedding.plan import EmbeddingPlan
@@ -140,7 +140,7 @@ def train_command(
             "--base is missing; name a folder of a causal model, a hub name that is in the cache, "
             "or intrinsic/base for the bundled one"
         )
-    adapters_dir = adapters_dir or DEFAULT_FOLDERS[kind]
+    adapters_dir, place = _places(kind, adapters_dir, registry)
     job = TrainingJob(
         base=base or BUNDLED_ENCODER,
         data=data,
@@ -183,9 +183,8 @@ def train_command(
         )
     else:
         plan = LoraPlan(**shared, batch_tokens=batch_tokens, blank_share=blank_share)
-    place = place_of(registry, None if registry else adapters_dir) if register else None
     with generated_start(from_hypernet, query, job.base) as start:
-        run_train(replace(job, start=start), plan, place, as_json=json)
+        run_train(replace(job, start=start), plan, place if register else None, as_json=json)
 
 
 BUNDLED_ENCODER = "all-MiniLM-L6-v2"
@@ -198,6 +197,20 @@ _NOT_OF = {
     "embedding": ("batch_tokens", "blank_share", "from_hypernet", "query"),
 }
 """Options that a kind has no use for."""
+
+
+def _places(kind: str, adapters_dir: Path | None, registry: str | None) -> tuple[Path, str | Path]:
+    """Where NAME-VERSION is made, and the registry: of the flags, else of the settings.
+
+    Those name what requests are routed to, so an encoder's adapters are kept out of it.
+    """
+    from intrinsic.cli.registry_place import place_in
+    from intrinsic.cli.settings import project_of
+
+    folder = adapters_dir or (DEFAULT_FOLDERS[kind] if kind == "embedding" else None)
+    project = project_of(registry, None if registry else folder)
+    folder = folder or project.adapters or DEFAULT_FOLDERS[kind]
+    return folder, place_in(replace(project, adapters=folder))
 
 
 def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:

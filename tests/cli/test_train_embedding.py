@@ -53,6 +53,21 @@ def test_json_is_the_result_and_it_is_registered(given: Path, tmp_path: Path) ->
     assert record.base_model == str((given / "base").resolve())
 
 
+def test_the_registry_of_the_settings_is_not_for_encoders(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "intrinsic.toml").write_text('registry = "team.db"\n')
+    words = arguments(given, tmp_path)
+    at = words.index("--adapters-dir")
+    del words[at : at + 2]
+    printed(*words, "--json")
+    assert record_of(tmp_path / "encoder_adapters.db", "mine").path.is_relative_to(
+        tmp_path / "encoder_adapters"
+    )
+    assert not (tmp_path / "team.db").exists()
+
+
 @pytest.mark.parametrize(
     ("given_too", "words"),
     [

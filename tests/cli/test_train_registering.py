@@ -45,6 +45,34 @@ def test_it_is_registered_beside_the_folder_of_adapters(given: Path, tmp_path: P
     assert f"mine@1.1.0 is registered in {registry}, and not active" in second.stderr
 
 
+@pytest.mark.parametrize("flag", [False, True])
+def test_folder_and_registry_of_the_settings_are_used_unless_flags_say_others(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INTRINSIC_REGISTRY", str(tmp_path / "team.db"))
+    words = arguments(given, tmp_path / "flag")
+    if not flag:
+        at = words.index("--adapters-dir")
+        del words[at : at + 2]
+    printed(*words)
+    record = record_of(tmp_path / ("flag.db" if flag else "team.db"), "mine")
+    assert record.path == tmp_path / ("flag" if flag else "adapters") / "mine-1.0.0"
+    assert (tmp_path / "team.db").exists() is not flag
+
+
+def test_adapters_are_made_where_the_settings_have_them(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "intrinsic.toml").write_text('adapters = "tuned"\n')
+    words = arguments(given, tmp_path)
+    at = words.index("--adapters-dir")
+    del words[at : at + 2]
+    printed(*words)
+    assert record_of(tmp_path / "tuned.db", "mine").path == tmp_path / "tuned" / "mine-1.0.0"
+
+
 def test_a_taken_number_is_told_before_anything_is_trained(
     given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
