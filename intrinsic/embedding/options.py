@@ -99,8 +99,10 @@ class EmbeddingOptions:
         """What to write before a text: of a task of the table, or `instruction` itself.
 
         A single word is always a task, so that a misspelt one is no prefix. Raises `ConfigError`
-        for one that the table does not have.
+        for one that the table does not have, and for a form that there is not.
         """
+        if form not in get_args(Form):
+            raise ConfigError(f"form is {form!r}; valid: {', '.join(get_args(Form))}")
         name = self.task if instruction is None else instruction
         if not name:
             return ""
@@ -124,8 +126,18 @@ class EmbeddingOptions:
             value = getattr(self, name)
             if value not in get_args(valid):
                 raise ConfigError(f"{name} is {value!r}; valid: {', '.join(get_args(valid))}")
-        for name in ("model", "device", "lora_adapter_path"):
+        for name in ("local_files_only", "normalize"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be true or false")
+        for name, kinds, what in (
+            ("model", (str, Path, type(None)), "a folder or a hub name"),
+            ("lora_adapter_path", (str, Path, type(None)), "a folder"),
+            ("device", (str,), "a device of torch"),
+            ("task", (str, type(None)), "a task of the instructions"),
+        ):
             value = getattr(self, name)
+            if not isinstance(value, kinds):
+                raise ConfigError(f"{name} is {value!r:.80}; it must be {what}")
             if value is not None and not str(value).strip():
                 raise ConfigError(f"{name} is empty; leave it out, or name one")
 
@@ -139,12 +151,21 @@ class EmbeddingOptions:
             ("cached_texts", 0),
         ):
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is None and name == "max_length":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ConfigError(f"{name} is {value!r:.80}; it must be a whole number")
+            if value < least:
                 raise ConfigError(f"{name} is {value}; it must be at least {least}")
+        for name in ("scaling", "busy_timeout_s"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ConfigError(f"{name} is {value!r:.80}; it must be a number")
         if not math.isfinite(self.scaling):
             raise ConfigError(f"scaling is {self.scaling}; it must be a finite number")
         if not self.busy_timeout_s > 0:
             raise ConfigError(f"busy_timeout_s is {self.busy_timeout_s}; it must be above 0")
+        object.__setattr__(self, "scaling", float(self.scaling))
 
 
 def _table(given: object) -> Mapping[str, InstructionForms]:
@@ -174,7 +195,9 @@ def _known(task: str, table: Mapping[str, object]) -> str:
 def _refuse_adapter(model: str | Path | None) -> None:
     """A folder that holds an adapter alone would be loaded with it, and without its base."""
     folder = Path(model or "")
-    if model and (folder / CONFIG_NAME).is_file() and not (folder / "config.json").is_file():
+    if not model or not os.path.isfile(folder / CONFIG_NAME):
+        return
+    if not os.path.isfile(folder / "config.json"):
         raise ConfigError(
             f"model {folder} is an adapter, not a model; name it as lora_adapter_path, and as "
             "model the one that it was trained for"

@@ -86,6 +86,10 @@ async def test_scaling_multiplies_what_the_adapter_does(model: Path, lora: Path)
         np.testing.assert_allclose(
             await provider.embed_batch(WORDS, adapters={"default": 0.5}), half, atol=1e-5
         )
+    async with provider_of(model, lora_adapter_path=lora, scaling=1) as provider:  # as from a file
+        np.testing.assert_allclose(
+            await provider.embed_batch(WORDS, adapters={"default": 0.5}), half, atol=1e-5
+        )
 
 
 @both_backends

@@ -80,6 +80,18 @@ def test_a_home_of_nobody_is_refused() -> None:
         ({"cached_texts": -1}, "cached_texts is -1; it must be at least 0"),
         ({"scaling": float("nan")}, "scaling is nan; it must be a finite number"),
         ({"busy_timeout_s": 0}, "busy_timeout_s is 0; it must be above 0"),
+        ({"batch_size": "8"}, "batch_size is '8'; it must be a whole number"),
+        ({"batch_size": None}, "batch_size is None; it must be a whole number"),
+        ({"batch_tokens": 2.5}, "batch_tokens is 2.5; it must be a whole number"),
+        ({"max_length": True}, "max_length is True; it must be a whole number"),
+        ({"scaling": "2"}, "scaling is '2'; it must be a number"),
+        ({"busy_timeout_s": None}, "busy_timeout_s is None; it must be a number"),
+        ({"model": 5}, "model is 5; it must be a folder or a hub name"),
+        ({"lora_adapter_path": ["a"]}, "lora_adapter_path is ['a']; it must be a folder"),
+        ({"device": None}, "device is None; it must be a device of torch"),
+        ({"task": ["x"]}, "task is ['x']; it must be a task of the instructions"),
+        ({"normalize": "no"}, "normalize is 'no'; it must be true or false"),
+        ({"local_files_only": 1}, "local_files_only is 1; it must be true or false"),
         ({"model": " "}, "model is empty"),
         ({"lora_adapter_path": ""}, "lora_adapter_path is empty"),
         ({"task": "rank"}, "task is 'rank'; known tasks: none"),
@@ -114,6 +126,12 @@ def test_a_task_gives_its_prefixes_and_a_literal_one_is_itself() -> None:
     assert options.prefix("") == ""
     with pytest.raises(ConfigError, match=r"unknown task 'serach'; did you mean 'search'\?"):
         options.prefix("serach")
+    with pytest.raises(ConfigError, match="form is 'pasage'; valid: query, passage"):
+        options.prefix("search", "pasage")  # type: ignore[arg-type]
+
+
+def test_a_whole_number_scales_and_a_name_may_be_long() -> None:
+    assert type(EmbeddingOptions(model="x" * 5000, scaling=2).scaling) is float
 
 
 def test_a_files_table_is_read_as_forms() -> None:
