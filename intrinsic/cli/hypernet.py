@@ -74,10 +74,16 @@ def run_hypernet_eval(
     """Score tasks with and without the hypernetwork, and print a line for each."""
     known = read_tasks(data)
     wanted = chosen(known, tasks) if tasks else known
-    from intrinsic.hypernet.offline import judge, open_hypernet
+    from intrinsic.hypernet.offline import judge, knows_data, open_hypernet
 
     with _quiet():
-        judged = judge(open_hypernet(folder, base), wanted, rows=rows)
+        opened = open_hypernet(folder, base)
+        judged = judge(opened, wanted, rows=rows)
+    if not knows_data(opened, known):
+        tell(
+            f"intrinsic: the tasks in {data} are not those that {folder.name} was trained on, or "
+            "have changed since: rows that count as not learned may have been"
+        )
     if as_json:
         print_json([one.as_json() for one in judged])
         return

@@ -24,7 +24,7 @@ from intrinsic.hypernet.generator import WeightGenerator
 from intrinsic.hypernet.job import LEARNED, VALIDATION, kept_back
 from intrinsic.hypernet.marks import BaseMark, EncoderMark
 from intrinsic.hypernet.scores import TaskScore, generated_for, score_tasks
-from intrinsic.hypernet.tasks import Task
+from intrinsic.hypernet.tasks import Task, digest_of
 from intrinsic.training.lora.base import find_base, load_base
 from intrinsic.training.scoring import pad_batch
 
@@ -174,6 +174,23 @@ def judge(opened: OpenHypernet, tasks: Sequence[Task], *, rows: int | None = Non
         for task, one, other in zip(encoded, bare, generated, strict=True):
             found.append(Judged(part, one, other, _refused(opened, task.embeddings)))
     return found
+
+
+def knows_data(opened: OpenHypernet, tasks: Sequence[Task]) -> bool:
+    """Whether these tasks are, row by row, those that it was trained on, as far as it names them.
+
+    True where its record does not say.
+    """
+    record, by_name = opened.saved.record, {task.name: task for task in tasks}
+    named, digest = record.get("tasks"), record.get("data")
+    if not isinstance(named, dict) or digest is None:
+        return True
+    learned, validation = ([*named.get(part, ())] for part in (LEARNED, VALIDATION))
+    if not by_name.keys() >= {*learned, *validation}:
+        return False
+    kept = int(record.get("held_rows", 0))
+    found = [kept_back(by_name[name], kept)[0] for name in learned]
+    return digest_of([*found, *(by_name[name] for name in validation)]) == str(digest)
 
 
 def _checked(

@@ -127,6 +127,17 @@ def test_tasks_are_judged_on_rows_that_were_not_learned(given: Path) -> None:
     assert len(rows) == 6
 
 
+def test_tasks_that_changed_since_the_training_are_told(given: Path, tmp_path: Path) -> None:
+    shutil.copytree(given / "data", tmp_path / "data")
+    fixed = ["hypernet", "eval", given / "made", "--data", tmp_path / "data", "--rows", 1]
+    assert "trained on" not in run(*fixed).stderr
+    learned = load(given / "made").record["tasks"]["train"][0]
+    (file,) = (tmp_path / "data").rglob(f"*{learned}*")
+    lines = file.read_text("utf-8").splitlines(keepends=True)
+    file.write_text("".join([*lines[1:], lines[0]]), "utf-8")
+    assert "are not those that made was trained on, or have changed" in run(*fixed).stderr
+
+
 def test_a_record_of_another_kind_is_refused(
     given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
