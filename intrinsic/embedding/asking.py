@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TypeAlias
 
 from intrinsic.embedding.item import DEFAULT, Place
@@ -10,6 +11,7 @@ from intrinsic.errors import (
     AdapterNotFoundError,
     CapacityError,
     EncoderError,
+    MixtureError,
     UnsupportedAdapterError,
 )
 from intrinsic.mixture import BASE, Mixture
@@ -19,7 +21,10 @@ BASE_NAME = "base"
 """What calls name the encoder without any adapter."""
 
 Adapter: TypeAlias = "str | Mixture | Mapping[str, float] | None"
-"""`name`, `name@version`, "base", "default", a mixture or weights by name; None is the default."""
+"""`name`, `name@version`, "base", "default", a mixture or weights by name; None is the default.
+
+"base" has no effect in a mixture.
+"""
 
 Adapters: TypeAlias = "Adapter | Sequence[Adapter]"
 """One for all texts, or one per text."""
@@ -46,6 +51,8 @@ class Asking:
         """
         if adapters is None or isinstance(adapters, str | Mapping | Mixture):
             return [self.mixture(adapters)] * texts
+        if not isinstance(adapters, Sequence):
+            return [self.mixture(adapters)]
         if len(adapters) != texts:
             raise EncoderError(
                 f"{len(adapters)} adapters were given for {texts} texts; give one for all, or one "
@@ -68,8 +75,13 @@ class Asking:
             return self.default
         if isinstance(adapter, str):
             return BASE if adapter == BASE_NAME else Mixture.of({self._known(adapter): 1.0})
-        weights = adapter.entries if isinstance(adapter, Mixture) else adapter.items()
-        made = Mixture.of((self._known(name), weight) for name, weight in weights)
+        if not isinstance(adapter, Mixture | Mapping):
+            raise EncoderError(
+                f"an adapter is given as {adapter!r:.80}; it must be a name, a Mixture, or "
+                "weights by name"
+            )
+        weights = adapter.entries if isinstance(adapter, Mixture) else _weights(adapter)
+        made = Mixture.of((self._known(name), w) for name, w in weights if name != BASE_NAME)
         counted = [name for name in made.adapters if name != DEFAULT]
         if len(counted) > self._max_loaded:
             raise CapacityError(
@@ -96,3 +108,10 @@ class Asking:
         if entry.key not in self.places or self.places[entry.key].path != entry.path:
             self.places[entry.key] = Place(entry.path)
         return entry.key
+
+
+def _weights(given: Mapping[str, float]) -> Iterable[tuple[str, float]]:
+    for name, weight in given.items():
+        if not isinstance(weight, Real):
+            raise MixtureError(f"weight of adapter {name!r} is {weight!r:.80}; it must be a number")
+    return given.items()

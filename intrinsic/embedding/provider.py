@@ -8,7 +8,10 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
+import anyio
+import anyio.to_thread
 import numpy as np
+from anyio.lowlevel import RunVar
 
 from intrinsic.embedding.asking import Adapter, Adapters, Asking
 from intrinsic.embedding.item import Item, Work
@@ -16,6 +19,7 @@ from intrinsic.embedding.opening import opened
 from intrinsic.embedding.options import EmbeddingOptions, Form
 from intrinsic.embedding.packing import gathered
 from intrinsic.errors import EncoderError
+from intrinsic.exiting import exit_waits
 from intrinsic.registry import AdapterRegistry
 from intrinsic.routing.encoder import clean
 from intrinsic.routing.model_loading import BUNDLED_DIMENSION, BUNDLED_MODEL
@@ -56,6 +60,7 @@ class EmbeddingProvider:
         self._work: Work | None = None
         self._closed = False
         self._working = threading.RLock()
+        self._one_load: RunVar[anyio.CapacityLimiter] = RunVar("intrinsic_embedding_load")
         self._batches = QueryBatches(
             self._loaded,
             self._encode,
@@ -88,7 +93,8 @@ class EmbeddingProvider:
     async def initialize(self) -> None:
         """Load the model and the adapter of `lora_adapter_path`; done twice it is done once.
 
-        The first call that embeds does it, too. After `close()` it opens the provider again.
+        The first call that embeds does it, too, and leaves at its deadline while the load goes on.
+        After `close()` it opens the provider again.
         Raises `EncoderError`, or an `AdapterError` unless `on_adapter_error` is "base"; then
         nothing is loaded.
         """
@@ -139,6 +145,9 @@ class EmbeddingProvider:
         """
         if isinstance(texts, str):
             raise EncoderError("embed_batch takes a list of texts; use embed_text for one")
+        for at, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise EncoderError(f"text {at} is {text!r:.80}; it must be a string")
         prefix = self.options.prefix(instruction, form)
         await self._ready()
         mixtures = self._asking.mixtures(adapters, len(texts))
@@ -159,6 +168,8 @@ class EmbeddingProvider:
         `progress` is called after each batch with the number of texts that are done, and that of
         all where `chunks` has a length.
         """
+        if isinstance(chunks, str):
+            raise EncoderError("embed_stream takes an iterable of texts; use embed_text for one")
         total = len(chunks) if isinstance(chunks, Sized) else None
         done = 0
         async with aclosing(_batches(chunks, self.batch_size)) as batches:
@@ -191,7 +202,20 @@ class EmbeddingProvider:
         if self._closed:
             raise self._is_closed()
         if self._work is None:
-            await run_to_end(self._loaded)
+            await self._load_meanwhile()
+
+    async def _load_meanwhile(self) -> None:
+        """Load in a thread; whoever has a deadline leaves at once, and the load goes on."""
+        try:
+            limiter = self._one_load.get()
+        except LookupError:  # those who wait take no threads, however often they try
+            limiter = anyio.CapacityLimiter(1)
+            self._one_load.set(limiter)
+        await anyio.to_thread.run_sync(self._load, abandon_on_cancel=True, limiter=limiter)
+
+    def _load(self) -> None:
+        with exit_waits():
+            self._loaded()
 
     async def _vectors(self, items: Sequence[Item]) -> Vectors:
         """One vector per item; those of about one length wait together, and few at a time."""

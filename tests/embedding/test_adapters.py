@@ -78,6 +78,19 @@ async def test_a_mixture_is_the_sum_of_what_its_adapters_change(
 
 
 @both_backends
+async def test_weights_of_nothing_and_of_the_base_change_nothing(
+    model: Path, registry: AdapterRegistry
+) -> None:
+    async with provider_of(model, registry) as provider:
+        base = await provider.embed_batch(WORDS, adapters="base")
+        for weights in ({}, {"a0": 0.0}, {"base": 2.0}):
+            np.testing.assert_array_equal(await provider.embed_batch(WORDS, adapters=weights), base)
+        half = await provider.embed_batch(WORDS, adapters={"a0": 0.5})
+        mixed = await provider.embed_batch(WORDS, adapters={"base": 0.5, "a0": 0.5})
+    np.testing.assert_array_equal(mixed, half)
+
+
+@both_backends
 async def test_scaling_multiplies_what_the_adapter_does(model: Path, lora: Path) -> None:
     async with provider_of(model, lora_adapter_path=lora, scaling=0.5) as provider:
         half = await provider.embed_batch(WORDS)
@@ -107,6 +120,12 @@ async def test_what_is_not_known_or_too_much_is_refused_in_words(
             await provider.embed_batch(["x", "y"], adapters=["a0"])
         with pytest.raises(MixtureError, match="named twice"):
             await provider.embed_text("x", adapter={"a0": 1.0, "a0@1": 1.0})
+        for weight in (float("nan"), "1", None):
+            with pytest.raises(MixtureError, match=r"weight of adapter 'a0(@1)?' is .*must be a"):
+                await provider.embed_text("x", adapter={"a0": weight})  # type: ignore[dict-item]
+        for adapters in (5, [5], [["a0"]], b"a"):
+            with pytest.raises(EncoderError, match=r"an adapter is given as .* it must be a name"):
+                await provider.embed_batch(["x"], adapters=adapters)  # type: ignore[arg-type]
         assert provider.loaded_adapters == ()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
 from intrinsic.builtin.embedders import register_embedders
 from intrinsic.card import AdapterCard
-from intrinsic.embedding import EmbeddingOptions, EmbeddingProvider
+from intrinsic.embedding import EmbeddingOptions, EmbeddingProvider, opening
 from intrinsic.routing import EmbeddingRouter, RouterOptions, SentenceEncoder
 from intrinsic.routing.router import Embedder
 from tests.bus.backends import both_backends
@@ -61,6 +64,35 @@ async def test_an_adapter_that_fails_leaves_the_router_its_keywords(
     router = HybridRouter(EmbeddingProvider(options), options=RouterOptions())
     ranked = await router.rank("which law governs a lease", candidates=CARDS)
     assert ranked[0].adapter == "law"
+
+
+@both_backends
+async def test_a_router_does_not_wait_beyond_its_deadline_for_a_model_that_loads(
+    model: Path, lora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from intrinsic.routing import HybridRouter
+
+    go, ended = threading.Event(), threading.Event()
+    plain = opening.opened
+
+    def held(*given: Any) -> Any:
+        go.wait(10)
+        ended.set()
+        return plain(*given)
+
+    monkeypatch.setattr("intrinsic.embedding.provider.opened", held)
+    provider = EmbeddingProvider(EmbeddingOptions(model=model, lora_adapter_path=lora))
+    options = RouterOptions(encoder_load_timeout_s=0.01, encoder_retry_s=0.0)
+    router = HybridRouter(provider, options=options)
+    for _ in range(2):
+        ranked = await router.rank("which law governs a lease", candidates=CARDS)
+        assert ranked[0].adapter == "law"
+        assert not ended.is_set()  # the keywords answered, and the model is still being loaded
+    go.set()
+    await anyio.to_thread.run_sync(ended.wait, 10)
+    async with provider:
+        texts = ["a clause on secrecy"]
+        assert same(await provider.embed(texts), by_transformers(model, texts, lora=lora))
 
 
 def test_the_builtin_embedder_takes_model_and_options(model: Path, lora: Path) -> None:

@@ -180,6 +180,10 @@ async def test_nothing_and_empty_texts_have_vectors_too(model: Path) -> None:
         assert np.isfinite(await provider.embed_text("\ud800 lone")).all()
         with pytest.raises(EncoderError, match="takes a list of texts; use embed_text for one"):
             await provider.embed_batch("one")
+        with pytest.raises(EncoderError, match="text 1 is None; it must be a string"):
+            await provider.embed_batch(["one", None])  # type: ignore[list-item]
+        with pytest.raises(EncoderError, match="an iterable of texts; use embed_text for one"):
+            await anext(provider.embed_stream("one"))
 
 
 @both_backends
