@@ -76,7 +76,9 @@ def ask(
     calibration: Calibrated = None,
     explain: Annotated[bool, typer.Option(help="Show what the router thought.")] = False,
     no_adapt: Annotated[bool, typer.Option(help="Ask the base model.")] = False,
-    shadow: Annotated[bool, typer.Option(help="Route and record, apply nothing.")] = False,
+    shadow: Annotated[
+        bool | None, typer.Option(help="Route and record, apply nothing; or apply after all.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Length of the answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes what is drawn.")] = None,
@@ -100,7 +102,7 @@ def ask(
             "routing.top_k": top_k,
             "routing.calibration": calibration,
             "routing.force_adapters": force or None,
-            "bus.shadow": shadow or None,
+            "bus.shadow": shadow,
             "generation.max_new_tokens": max_tokens,
             "generation.temperature": temperature,
             "generation.seed": seed,

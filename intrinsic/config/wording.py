@@ -71,7 +71,12 @@ def plain(value: object) -> Any:  # noqa: ANN401
 
 
 def shown(key: Key, value: object) -> str:
-    """A value in one line, for people: without secrets, and not long."""
+    """A value in one line, for people: without secrets, and nothing that a terminal obeys."""
+    text = _text(key, value)
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _text(key: Key, value: object) -> str:
     if key.is_secret and value is not None:
         return HIDDEN
     if key.path == "registry" and isinstance(value, str):
@@ -87,7 +92,7 @@ def refused(key: Key, value: object, place: str) -> str:
     """A sentence on a value of another kind than the key's; `place` may lie within the value."""
     if isinstance(value, Mapping | list | tuple):
         return f"{place} is not valid; {key.path} must be {kind_of(key.type)}"
-    text = repr(shown(key, value)) if isinstance(value, str) else shown(key, value)
+    text = repr(_text(key, value)) if isinstance(value, str) else _text(key, value)
     return f"{key.path} is {text:.{_SHOWN_CHARS}}; it must be {kind_of(key.type)}"
 
 
@@ -107,4 +112,4 @@ def unknown(path: str) -> str:
     """A sentence on a key that there is not."""
     near = nearest(path.lower().replace("-", "_"))
     hint = f"did you mean {near!r}?" if near else "'intrinsic config show' lists all keys"
-    return f"unknown key {path!r}; {hint}"
+    return f"unknown key {path!r:.{_SHOWN_CHARS}}; {hint}"

@@ -145,6 +145,7 @@ def test_ask_takes_generation_and_shadow_of_the_settings(here: Path) -> None:
     )
     said = printed("ask", "how is asthma treated")
     assert said["receipt"]["shadow"]
+    assert not printed("ask", "how is asthma treated", "--no-shadow")["receipt"]["shadow"]
     longer = printed("ask", "how is asthma treated", "--max-tokens", 12)
     assert len(longer["answer"]) > len(said["answer"])
 

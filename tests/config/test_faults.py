@@ -23,6 +23,7 @@ from tests.tiny import llama, write_adapter
         ("[routing]\ntopk = 1", "unknown key 'routing.topk'; did you mean 'routing.top_k'?"),
         ("[routng]\ntop_k = 1", "unknown key 'routng.top_k'; did you mean 'routing.top_k'?"),
         ("[routing]\ntop-k = 1", "unknown key 'routing.top-k'; did you mean 'routing.top_k'?"),
+        ("z" * 20_000 + " = 1", "unknown key 'zzzzzzzzzz"),
         ("zzzzzz = 1", "unknown key 'zzzzzz'; 'intrinsic config show' lists all keys"),
         ("routing = 3", "routing is a table of settings; write [routing] and its keys below"),
         ("[routing]\ntop_k = 0", "intrinsic.toml: routing.top_k is 0; it must be 1 or more"),
@@ -63,6 +64,7 @@ def test_a_fault_of_a_file_is_one_sentence_with_place_key_and_remedy(
     (sentence,) = places.refused()
     assert words in sentence
     assert "\n" not in sentence
+    assert len(sentence) < 1000
 
 
 @pytest.mark.parametrize(

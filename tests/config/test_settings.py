@@ -62,6 +62,14 @@ def test_what_was_said_arrives_in_the_options(places: Places) -> None:
     assert settings.encoder_options().batch_size == 8
 
 
+def test_what_is_shown_is_one_line_that_no_terminal_obeys(places: Places) -> None:
+    settings = places.load({"model": "a\n\x1b[31mb", "generation.stop": ("\x9b1m",)})
+    by_path = {one.key.path: one for one in settings}
+    assert by_path["model"].text == r"a\n\x1b[31mb"
+    assert by_path["model"].plain == "a\n\x1b[31mb"
+    assert all(one.text.isprintable() for one in settings)
+
+
 def test_a_key_alone_as_of_the_environment_is_no_endpoint(places: Places) -> None:
     assert places.load(LLM__ENDPOINT__API_KEY=SECRET).llm_options().endpoint is None
 
