@@ -40,6 +40,7 @@ class AdaptedEncoder:
         name: str,
     ) -> None:
         self.dimension = encoder.parts.dimension
+        self.prompt = encoder.parts.prompt
         self._encoder = encoder
         self._options = options
         self._places = places

@@ -34,7 +34,8 @@ class Parts:
     """What an encoder is made of: the transformer, its tokenizer, and the modules after it.
 
     `limit` is how many tokens it reads at once, 0 where there is no bound. `positions_from` is the
-    position of a text's first token where the model must be told positions, or else None.
+    position of a text's first token where the model must be told positions, or else None. `prompt`
+    is what the model's own files write before a text unless told otherwise.
     """
 
     transformer: nn.Module
@@ -44,6 +45,7 @@ class Parts:
     limit: int
     positions_from: int | None
     pools_instruction: bool = True
+    prompt: str = ""
 
 
 class TextEncoder:

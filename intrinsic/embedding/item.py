@@ -39,6 +39,11 @@ class Work(Protocol):
         ...
 
     @property
+    def prompt(self) -> str:
+        """What the model's own files write before a text for which nobody says it."""
+        ...
+
+    @property
     def loaded(self) -> tuple[str, ...]:
         """The names of the adapters that are on the model, least recently used first."""
         ...

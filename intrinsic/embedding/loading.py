@@ -53,6 +53,7 @@ def load_encoder(source: str | None, options: EmbeddingOptions) -> TextEncoder:
         limit=_limit(model, transformer, options, name),
         positions_from=_positions_from(transformer),
         pools_instruction=all(getattr(module, "include_prompt", True) for module in after),
+        prompt=(model.prompts or {}).get(model.default_prompt_name) or "",
     )
     return TextEncoder(parts, name=name, max_pieces=options.max_pieces)
 

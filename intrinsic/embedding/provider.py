@@ -56,6 +56,7 @@ class EmbeddingProvider:
         self.options = options or EmbeddingOptions()
         self.name = BUNDLED_MODEL if self.options.model is None else str(self.options.model)
         self._dimension = BUNDLED_DIMENSION if self.name == BUNDLED_MODEL else 0
+        self._prompt = ""
         self._asking = Asking(registry, self.options.max_loaded)
         self._work: Work | None = None
         self._closed = False
@@ -150,6 +151,8 @@ class EmbeddingProvider:
                 raise EncoderError(f"text {at} is {text!r:.80}; it must be a string")
         prefix = self.options.prefix(instruction, form)
         await self._ready()
+        if instruction is None and self.options.task is None:
+            prefix = self._prompt
         mixtures = self._asking.mixtures(adapters, len(texts))
         items = [Item(prefix, clean(t), m) for t, m in zip(texts, mixtures, strict=True)]
         return await self._vectors(items)
@@ -244,7 +247,7 @@ class EmbeddingProvider:
                 raise self._is_closed()
             if self._work is None:
                 self._work = opened(self.options, self._asking, self.name)
-                self._dimension = self._work.dimension
+                self._dimension, self._prompt = self._work.dimension, self._work.prompt
             return self._work
 
     def _close(self) -> None:

@@ -21,6 +21,7 @@ class BaseEncoder:
         self._options = options
         self._name = name
         self.dimension = self._model.dimension
+        self.prompt = ""
         self.loaded: tuple[str, ...] = ()
 
     def encode(self, items: Sequence[Item]) -> list[Answer]:

@@ -148,6 +148,23 @@ async def test_instructions_stand_before_the_text(model: Path) -> None:
 
 
 @both_backends
+async def test_a_models_own_default_prompt_stands_before_texts_without_an_instruction(
+    tmp_path: Path,
+) -> None:
+    model = small.sentence_bert(tmp_path / "st")
+    made = SentenceTransformer(str(model), device="cpu", prompts={"search": "q: "})
+    made.default_prompt_name = "search"
+    made.save(str(model))
+    rival = SentenceTransformer(str(model), device="cpu")
+    assert rival.default_prompt_name == "search"
+    np.testing.assert_allclose(await embedded(FULL, model=model), rival.encode(FULL), atol=1e-5)
+    bare = rival.encode(FULL, prompt="")
+    np.testing.assert_allclose(await embedded(FULL, "", model=model), bare, atol=1e-5)
+    literal = rival.encode(FULL, prompt="see: ")
+    np.testing.assert_allclose(await embedded(FULL, "see: ", model=model), literal, atol=1e-5)
+
+
+@both_backends
 async def test_every_window_has_the_instruction(model: Path) -> None:
     room = small.LIMIT - 3
     pieces = ["q: " + "a" * room, "q: " + "b" * room]
