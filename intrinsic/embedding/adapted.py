@@ -57,6 +57,11 @@ class AdaptedEncoder:
         """The names of the adapters that are on the encoder, least recently used first."""
         return self._shelf.loaded
 
+    @property
+    def revision(self) -> str | None:
+        """Which files the default adapter was read from; None without one."""
+        return self._shelf.id_of(DEFAULT)
+
     def load(self, adapter: str) -> None:
         """Have an adapter on the encoder; one that is there, of these files, stays."""
         self._shelf.bring(Mixture.of({adapter: 1.0}), self._places)

@@ -48,6 +48,11 @@ class Work(Protocol):
         """The names of the adapters that are on the model, least recently used first."""
         ...
 
+    @property
+    def revision(self) -> str | None:
+        """Which files the default adapter was read from; None without one."""
+        ...
+
     def encode(self, items: Sequence[Item]) -> list[Answer]:
         """A vector per item, as long as the model gives it, or the error that is its own."""
         ...

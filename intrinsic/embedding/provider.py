@@ -91,6 +91,12 @@ class EmbeddingProvider:
         work = self._work
         return () if work is None else work.loaded
 
+    @property
+    def revision(self) -> str | None:
+        """What the vectors of `embed` depend on that may change: the default adapter's files."""
+        work = self._work
+        return None if work is None else work.revision
+
     async def initialize(self) -> None:
         """Load the model and the adapter of `lora_adapter_path`; done twice it is done once.
 

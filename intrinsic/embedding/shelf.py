@@ -50,6 +50,11 @@ class AdapterShelf:
         """The names of what is on the encoder, least recently used first."""
         return tuple(self._loaded)
 
+    def id_of(self, name: str) -> str | None:
+        """What the engine calls an adapter that is on the encoder, which names its files' digest."""
+        held = self._loaded.get(name)
+        return None if held is None else held.id
+
     def bring(
         self, wanted: Mixture, places: Mapping[str, Place], *, beside: Collection[str] = ()
     ) -> Mixture:

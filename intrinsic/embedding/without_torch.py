@@ -23,6 +23,7 @@ class BaseEncoder:
         self.dimension = self._model.dimension
         self.prompt = ""
         self.loaded: tuple[str, ...] = ()
+        self.revision: str | None = None
 
     def encode(self, items: Sequence[Item]) -> list[Answer]:
         """A vector per item, or the error that adapters need torch."""

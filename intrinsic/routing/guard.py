@@ -43,6 +43,15 @@ class EncoderGuard:
         self._retry_at = float("-inf")
         self._dimension = 0
 
+    @property
+    def revision(self) -> object:
+        """What the embedder's vectors depend on that may change, where it says so (`revision`)."""
+        return getattr(self._embedder, "revision", None)
+
+    def forget(self) -> None:
+        """Drop the vectors of cards."""
+        self._cache = VectorCache(self._options.cached_texts)
+
     async def bounded(self, work: Callable[[], Awaitable[_T]], *, patient: bool = False) -> _T:
         """Run `work`, which asks this guard, under the deadline of one request.
 

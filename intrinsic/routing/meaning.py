@@ -22,31 +22,43 @@ from intrinsic.routing.vector_cache import Vector
 
 
 class Missing(NamedTuple):
-    """What was known when a view came, the cards that were not, and the vectors of their texts."""
+    """What was known when a view came, the cards that were not, and the vectors of their texts.
 
+    `revision` is that of the embedder which made them.
+    """
+
+    revision: object
     known: dict[AdapterCard, CardVectors]
     cards: Sequence[AdapterCard]
     vectors: Vectors
 
 
 class MeaningIndex:
-    """Makes the `DenseView` of views, and fits their heads, off the event loop."""
+    """Makes the `DenseView` of views, and fits their heads, off the event loop.
+
+    When the embedder says that its vectors are others now (`revision`), cards are embedded again.
+    """
 
     def __init__(self, guard: EncoderGuard) -> None:
         self._guard = guard
         self._views: WeakKeyDictionary[CandidateView, DenseView] = WeakKeyDictionary()
         self._cards: dict[AdapterCard, CardVectors] = {}  # of the latest view
         self._latest: DenseView | None = None
+        self._revision: object = None
         self._refit = Refit()
         self._making = threading.Lock()
 
     async def embed(self, question: Question, view: CandidateView) -> tuple[DenseView, Vector]:
         """Return the vectors of `view` and of `question`; raise `EncoderError` at the deadline."""
 
+        texts = [text for text, _ in question.parts]
+
         async def ask() -> tuple[DenseView | Missing, Vectors]:
             found = self._known(view) or await self._missing(view)
-            texts = [text for text, _ in question.parts]
-            return found, await self._guard.embed_queries(texts)
+            vectors = await self._guard.embed_queries(texts)
+            if self._has_changed():
+                found = await self._missing(view)
+            return found, vectors
 
         found, vectors = await self._guard.bounded(ask)
         vector = _mean(vectors, [weight for _, weight in question.parts])
@@ -60,6 +72,7 @@ class MeaningIndex:
 
         async def ask() -> Missing | None:
             await self._guard.embed_query("warm up")
+            self._has_changed()
             return await self._missing(view) if view.candidates else None
 
         found = await self._guard.bounded(ask, patient=True)
@@ -76,12 +89,26 @@ class MeaningIndex:
             self._refit.queue(view, dense)  # unless it is queued, or being fitted
         return dense
 
+    def _has_changed(self) -> bool:
+        """Whether the embedder is another than before; then all that was kept is forgotten."""
+        before, found = self._revision, self._guard.revision
+        if before == found:
+            return False
+        with self._making:
+            self._revision = found
+            if before is None:
+                return False
+            self._views.clear()
+            self._cards, self._latest, self._refit = {}, None, Refit()
+            self._guard.forget()
+            return True
+
     async def _missing(self, view: CandidateView) -> Missing:
-        known = self._cards
+        revision, known = self._revision, self._cards
         cards = [card for card in view.cards if card not in known]
         texts = [text for card in cards for text in texts_of(card)]
         vectors = await self._guard.embed_cards(texts) if texts else np.zeros((0, 0), np.float32)
-        return Missing(known, cards, vectors)
+        return Missing(revision, known, cards, vectors)
 
     async def _dense(self, view: CandidateView, found: DenseView | Missing) -> DenseView:
         """The vectors of a view, made by the first who asks; the others wait for it."""
@@ -102,6 +129,8 @@ class MeaningIndex:
                 at = end
             known = missing.known
             cards = [known.get(card) or fresh[card] for card in view.cards]
+            if missing.revision not in (None, self._revision):
+                return DenseView(view, cards, None)  # of an embedder that is gone: for this once
             dense = self._latest = DenseView(view, cards, self._latest)
             self._refit.take(view, dense)
             self._cards = dict(zip(view.cards, dense.cards, strict=True))

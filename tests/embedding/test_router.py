@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from intrinsic.builtin.embedders import register_embedders
 from intrinsic.card import AdapterCard
 from intrinsic.embedding import EmbeddingOptions, EmbeddingProvider, opening
 from intrinsic.routing import EmbeddingRouter, RouterOptions, SentenceEncoder
-from intrinsic.routing.router import Embedder
+from intrinsic.routing.router import Embedder, Vectors
 from tests.bus.backends import both_backends
 from tests.embedding.small import by_transformers, same
 
@@ -64,6 +65,37 @@ async def test_an_adapter_that_fails_leaves_the_router_its_keywords(
     router = HybridRouter(EmbeddingProvider(options), options=RouterOptions())
     ranked = await router.rank("which law governs a lease", candidates=CARDS)
     assert ranked[0].adapter == "law"
+
+
+@both_backends
+async def test_cards_are_embedded_again_where_the_adapters_files_changed(
+    model: Path, lora: Path, several: Path, tmp_path: Path
+) -> None:
+    """As a router does that never saw the old files; and once, not at every query."""
+    folder, query = tmp_path / "lora", "which law governs a lease"
+    shutil.copytree(lora, folder)
+    provider = EmbeddingProvider(EmbeddingOptions(model=model, lora_adapter_path=folder))
+    async with provider:
+        router = EmbeddingRouter(provider)
+        before = await router.rank(query, candidates=CARDS)
+        assert await router.rank(query, candidates=CARDS) == before
+        shutil.rmtree(folder)
+        shutil.copytree(several / "a0", folder)
+        after = await router.rank(query, candidates=CARDS)
+        asked: list[list[str]] = []
+        plain = provider.embed_cards
+
+        async def told(texts: Sequence[str]) -> Vectors:
+            asked.append(list(texts))
+            return await plain(texts)
+
+        provider.embed_cards = told  # type: ignore[method-assign]
+        assert await router.rank(query, candidates=CARDS) == after
+        assert asked == []
+    options = EmbeddingOptions(model=model, lora_adapter_path=several / "a0")
+    async with EmbeddingProvider(options) as another:
+        assert await EmbeddingRouter(another).rank(query, candidates=CARDS) == after
+    assert after != before
 
 
 @both_backends
