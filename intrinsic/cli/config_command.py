@@ -53,7 +53,8 @@ def check_command(json: Json = False) -> None:
             tell(f"looked at {line}")
         for line in found.notes:
             tell(f"note: {line}")
-        tell(f"{len(found.faults)} problems" if found.faults else "nothing is wrong")
+        count = len(found.faults)
+        tell(f"{count} problem{'s' * (count > 1)}" if count else "nothing is wrong")
     raise typer.Exit(1 if found.faults else 0)
 
 

@@ -51,7 +51,7 @@ class AdapterShelf:
         return tuple(self._loaded)
 
     def id_of(self, name: str) -> str | None:
-        """What the engine calls an adapter that is on the encoder, which names its files' digest."""
+        """What the engine calls an adapter on the encoder: its name with its files' digest."""
         held = self._loaded.get(name)
         return None if held is None else held.id
 

@@ -66,6 +66,11 @@ def _row(number: int, row: dict[str, Any]) -> TrainingRow:
     if has_messages:
         turns = _turns(row["messages"])
         return TrainingRow(number, turns[:-1], turns[-1]["content"])
+    if not has_pair and _OF_ENCODERS & set(row):
+        raise ValueError(
+            f"it has {' and '.join(sorted(_OF_ENCODERS & set(row)))}, as rows for a text encoder "
+            "have; train one with --kind embedding, or write prompt and response"
+        )
     prompt, response = (text_of(row.get(key), key) for key in ("prompt", "response"))
     return TrainingRow(number, (ChatMessage(role="user", content=prompt),), response)
 
@@ -88,3 +93,4 @@ def _turns(messages: object) -> tuple[ChatMessage, ...]:
 
 
 _KEYS = ("role", "content")
+_OF_ENCODERS = frozenset({"query", "positive", "text", "label"})
