@@ -56,7 +56,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_matter(tmp_path: Path) -
         ('{"response": "a"}', "prompt is missing"),
         ('{"question": "a"}', "prompt is missing"),
         ('{"text": "a"}', "or write prompt and response"),
-        ('{"query": "a", "positive": "b"}', "it has positive and query, as rows for a text encoder"),
+        ('{"query": "a", "positive": "b"}', "positive and query, as rows for a text encoder"),
         ('{"prompt": 3, "response": "b"}', "prompt is 3; it must be a text"),
         ('{"prompt": "a", "response": " "}', "response is empty"),
         ('{"prompt": "\\ud800", "response": "b"}', "half a character"),
