@@ -86,8 +86,8 @@ def calibrate(
     probe = fit_probe(torch.cat(list(rows.values())), foreign).at(
         _threshold(odds, foreign_odds, refuse_good / 2)
     )
-    good = _refused(cosines, threshold) | _refused(odds, probe.threshold)
-    bad = _refused(near, threshold) | _refused(foreign_odds, probe.threshold)
+    good = (cosines < threshold) | (odds < probe.threshold)
+    bad = (near < threshold) | (foreign_odds < probe.threshold)
     return Calibration(
         threshold=threshold,
         probe=probe,
@@ -145,10 +145,6 @@ def _cross_validated(
         for at in range(fold, len(tasks), folds):
             odds[at] = probe.log_odds(tasks[at])
     return torch.cat(odds), foreign_odds
-
-
-def _refused(found: torch.Tensor, threshold: float) -> torch.Tensor:
-    return found < threshold
 
 
 def _threshold(good: torch.Tensor, bad: torch.Tensor, refuse_good: float) -> float:

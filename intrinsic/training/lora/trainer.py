@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def _is_over(checkpoint: Path, course: Course) -> bool:
     return state["global_step"] >= len(course.learned) or bool(patience and waited >= patience)
 
 
-class CourseTrainer(Trainer):  # type: ignore[misc]
+class CourseTrainer(Trainer, metaclass=ABCMeta):  # type: ignore[misc]
     """One epoch of Trainer's is the whole training, so that its step is the place in the list."""
 
     control: TrainerControl
@@ -117,13 +118,13 @@ class CourseTrainer(Trainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
 
+    @abstractmethod
     def inputs_of(self, batch: list[Any]) -> dict[str, Any]:
         """What `compute_loss` is given for a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def held_out_loss(self) -> float:
         """The mean loss of the held-out batches, without dropout; leaves the model as it was."""
-        raise NotImplementedError
 
     def get_train_dataloader(self) -> DataLoader[list[Any]]:
         """The batches one by one, in their order."""
