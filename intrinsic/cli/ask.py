@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 
 from intrinsic.cli.output import print_json, tell, write
 from intrinsic.cli.plugin_log import tell_error
-from intrinsic.cli.session import Session, open_session
+from intrinsic.cli.session import open_session
 from intrinsic.config import Settings
 from intrinsic.errors import ConfigError
 from intrinsic.events import MemoryEvent
 from intrinsic.receipt import Receipt
 from intrinsic.selection import Selection
+from intrinsic.system import System
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ async def run_ask(question: Question, settings: Settings, as_json: bool) -> None
 
 
 async def _route(
-    session: Session, event: MemoryEvent, question: Question
+    session: System, event: MemoryEvent, question: Question
 ) -> tuple[Receipt | None, list[Selection]]:
     ranking: list[Selection] = []
     if question.explain:

@@ -52,8 +52,8 @@ def card_command(
 
     from intrinsic.cli.card import run_card
     from intrinsic.cli.card_edit import CardEdit
-    from intrinsic.cli.registry_place import find_place
     from intrinsic.cli.settings import folders_of, settings_of
+    from intrinsic.config.place import find_place
 
     edit = CardEdit.of(
         fields={"description": description, "domain": domain, "group": group},

@@ -10,12 +10,13 @@ from pathlib import Path
 from intrinsic.backends import GenerationOptions
 from intrinsic.cli.demo_page import print_end, print_start, print_step
 from intrinsic.cli.output import OurConsole, print_json
-from intrinsic.cli.session import Session, loading, open_session
+from intrinsic.cli.session import loading, open_session
 from intrinsic.cli.settings import settings_of
 from intrinsic.errors import BackendError, RoutingError
 from intrinsic.events import MemoryEvent
 from intrinsic.receipt import Receipt
 from intrinsic.selection import Selection
+from intrinsic.system import System
 
 QUESTIONS = Path(__file__).parent / "demo_questions.json"
 _SHOWN_CANDIDATES = 3
@@ -73,7 +74,7 @@ async def run_demo(as_json: bool) -> None:
         raise BackendError("the base weights have changed; please report this")
 
 
-async def _answer(session: Session, question: str, reference: str) -> Step:
+async def _answer(session: System, question: str, reference: str) -> Step:
     event = MemoryEvent.from_text(question)
     # First the event: ranking for display embeds the question and would make routing look free.
     report = await session.bus.publish(event)
@@ -94,7 +95,7 @@ async def _answer(session: Session, question: str, reference: str) -> Step:
 
 
 async def _answers(
-    session: Session, event: MemoryEvent | None, question: str, reference: str
+    session: System, event: MemoryEvent | None, question: str, reference: str
 ) -> Answers:
     asked = time.perf_counter()
     async with session.manager.lease(event or {}) as lease:
@@ -105,7 +106,7 @@ async def _answers(
 
 
 def _summary(
-    session: Session, steps: list[Step], digest: str, identical: bool, seconds: float
+    session: System, steps: list[Step], digest: str, identical: bool, seconds: float
 ) -> dict[str, object]:
     return {
         "model": Path(session.backend.name).name,

@@ -10,14 +10,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from intrinsic.cli.session import Session
 from intrinsic.receipt import Receipt
+from intrinsic.system import System
 
 if TYPE_CHECKING:
     from intrinsic.cli.demo import Step
 
 
-def print_start(session: Session, console: Console) -> None:
+def print_start(session: System, console: Console) -> None:
     """Name the model and the adapters."""
     names = ", ".join(entry.name for entry in session.registry.list_adapters())
     _say(console, f"base model: {session.backend.name}")

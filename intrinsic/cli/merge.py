@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from intrinsic.cli.output import print_json, print_table
-from intrinsic.cli.registry_place import adapters_of, find_place
+from intrinsic.cli.registry_place import adapters_of
 from intrinsic.cli.session import load_plugins, loading, open_registry
+from intrinsic.config.place import find_place
 from intrinsic.errors import MixtureError
 from intrinsic.lora import (
     LoraCheckpoint,

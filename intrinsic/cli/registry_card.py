@@ -5,9 +5,10 @@ from __future__ import annotations
 from intrinsic.cli.card import check_suggesting, print_card, with_examples
 from intrinsic.cli.card_edit import CardEdit
 from intrinsic.cli.output import tell
-from intrinsic.cli.registry_place import Where, opened
+from intrinsic.cli.registry_place import opened
 from intrinsic.cli.suggest import suggest_examples
 from intrinsic.config import Settings
+from intrinsic.config.place import Where
 from intrinsic.registry import AdapterEntry
 
 

@@ -10,7 +10,7 @@ from intrinsic.cli.arguments import AdaptersDir, Json, Registry, Texts
 from intrinsic.errors import ConfigError
 
 if TYPE_CHECKING:
-    from intrinsic.cli.registry_place import Where
+    from intrinsic.config.place import Where
     from intrinsic.registry.comparison import Comparison, VersionSummary
     from intrinsic.registry.preferences import PreferenceSummary
 

@@ -11,7 +11,7 @@ import typer
 from intrinsic.cli.arguments import AdaptersDir, Json, Registry, Texts
 
 if TYPE_CHECKING:
-    from intrinsic.cli.registry_place import Where
+    from intrinsic.config.place import Where
     from intrinsic.registry.rescan import Rescanned
     from intrinsic.registry.verifying import Verdict
 
@@ -155,7 +155,7 @@ def _tell_watched(as_json: bool, found: Rescanned) -> None:
 
 def _beside(where: Where) -> Path | None:
     """The folder that a file `DIR.db` is for, if there is one."""
-    from intrinsic.cli.registry_place import expanded
+    from intrinsic.config.place import expanded
 
     if isinstance(where, str) and "://" in where:
         return None

@@ -9,7 +9,7 @@ import typer
 from intrinsic.cli.arguments import AdaptersDir, Json, Registry
 
 if TYPE_CHECKING:
-    from intrinsic.cli.registry_place import Where
+    from intrinsic.config.place import Where
     from intrinsic.registry.store.listing import ListQuery, Page, Sort
     from intrinsic.registry.store.records import VersionRecord
 
@@ -36,8 +36,8 @@ def list_command(
     """List the versions of a registry, or the adapters in a folder without one."""
     import anyio
 
-    from intrinsic.cli.registry_place import find_place, place_needed
     from intrinsic.cli.settings import project_of
+    from intrinsic.config.place import find_place, place_needed
     from intrinsic.registry.store.listing import ListQuery
 
     project = project_of(registry, adapters_dir)

@@ -15,7 +15,7 @@ from intrinsic.cli.arguments import AdaptersDir, Json, Registry, Texts
 from intrinsic.errors import ConfigError
 
 if TYPE_CHECKING:
-    from intrinsic.cli.registry_place import Where
+    from intrinsic.config.place import Where
     from intrinsic.registry.folders import FolderSummary
     from intrinsic.registry.registering import Newcomer
     from intrinsic.registry.store.records import VersionRecord
@@ -93,7 +93,7 @@ async def _as_folder(said: Newcomer) -> AsyncIterator[Newcomer]:
     """The newcomer itself, or a folder for a while for one that is a single file."""
     import anyio.to_thread
 
-    from intrinsic.cli.registry_place import expanded
+    from intrinsic.config.place import expanded
     from intrinsic.registry.single_file import from_single_file
 
     path = expanded(said.path)

@@ -10,7 +10,7 @@ import typer
 from intrinsic.cli.arguments import AdaptersDir, Json, Registry
 
 if TYPE_CHECKING:
-    from intrinsic.cli.registry_place import Where
+    from intrinsic.config.place import Where
     from intrinsic.registry.details import Details
     from intrinsic.registry.store.changes import Change
 
@@ -25,8 +25,8 @@ def show_command(
     import anyio
 
     from intrinsic.cli.output import print_json, print_table
-    from intrinsic.cli.registry_place import find_place
     from intrinsic.cli.settings import project_of
+    from intrinsic.config.place import find_place
 
     project = project_of(registry, adapters_dir)
     where = find_place(project)

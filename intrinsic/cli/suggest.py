@@ -11,9 +11,10 @@ import anyio.to_thread
 from intrinsic.card import AdapterCard
 from intrinsic.cli.output import tell
 from intrinsic.cli.plugin_log import tell_error
-from intrinsic.cli.session import load_model, load_plugins, loading
+from intrinsic.cli.session import load_plugins, loading
 from intrinsic.config import Settings
 from intrinsic.errors import BackendError
+from intrinsic.system import load_model
 
 if TYPE_CHECKING:
     from intrinsic.plugins import PluginManager

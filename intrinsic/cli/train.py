@@ -6,9 +6,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from intrinsic.cli.output import print_json, print_table, tell
-from intrinsic.cli.registry_place import Where
 from intrinsic.cli.stopped import told_when_stopped
 from intrinsic.cli.train_progress import shown
+from intrinsic.config.place import Where
 from intrinsic.training.embedding.plan import EmbeddingPlan
 from intrinsic.training.embedding.train import trained_embedding
 from intrinsic.training.lora.job import TrainingJob

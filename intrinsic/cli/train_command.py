@@ -204,8 +204,8 @@ def _places(kind: str, adapters_dir: Path | None, registry: str | None) -> tuple
 
     Those name what requests are routed to, so an encoder's adapters are kept out of it.
     """
-    from intrinsic.cli.registry_place import place_in
     from intrinsic.cli.settings import project_of
+    from intrinsic.config.place import place_in
 
     folder = adapters_dir or (DEFAULT_FOLDERS[kind] if kind == "embedding" else None)
     project = project_of(registry, None if registry else folder)

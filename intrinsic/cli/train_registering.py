@@ -8,7 +8,8 @@ from typing import Any
 
 import anyio
 
-from intrinsic.cli.registry_place import Where, is_there, opened
+from intrinsic.cli.registry_place import opened
+from intrinsic.config.place import Where, is_there
 from intrinsic.errors import IntrinsicError, RegistryError
 from intrinsic.registry.registering import Newcomer
 from intrinsic.registry.store.adding import refuse_taken

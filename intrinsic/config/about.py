@@ -17,6 +17,7 @@ SECTION_TITLES: Mapping[str, str] = MappingProxyType(
         "bus": "The memory bus",
         "generation": "How answers are decoded",
         "transformers": "How the backend 'transformers' loads the model",
+        "server": "The HTTP service, `intrinsic serve`",
     }
 )
 
@@ -113,11 +114,27 @@ ABOUT: Mapping[str, str] = MappingProxyType(
         "generation.temperature": "0 is greedy",
         "generation.top_p": "least set of tokens of this probability; 1: off",
         "generation.top_k": "likeliest tokens; 0: off",
+        "generation.min_p": "least share of the likeliest token's probability; 0: off",
         "generation.seed": "fixes what is drawn",
         "generation.stop": "texts that end an answer",
         "generation.repetition_penalty": "none: the model's own",
+        "generation.frequency_penalty": "per time that a token was generated; 0: off",
+        "generation.presence_penalty": "of tokens that were generated at all; 0: off",
         "transformers.dtype": "what it computes in; auto: what its files hold",
         "transformers.device": "none: CUDA where there is one",
         "transformers.max_rows": "generations in one batch",
+        "server.host": "address that 'intrinsic serve' listens at",
+        "server.port": "its port; 0: any free one",
+        "server.auth": "whether a key is asked for; off on a loopback address alone",
+        "server.key_file": "where the keys are; made where it is not there",
+        "server.folders": "where adapters may lie that clients name by path",
+        "server.model_name": "what clients call the model; none: its own name",
+        "server.max_body_bytes": "of a request",
+        "server.max_prompt_tokens": "0: what the model can read",
+        "server.max_running": "requests answered at once",
+        "server.max_queued": "requests that wait for that",
+        "server.request_timeout_s": "seconds that a request has",
+        "server.grace_s": "seconds that running requests have when the server is stopped",
+        "server.log_format": "a line of text, or of JSON",
     }
 )

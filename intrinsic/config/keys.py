@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from intrinsic.backends.options import OF_A_CALL
 from intrinsic.config.sections import SECTIONS, Section
 from intrinsic.routing.calibration import Calibration
 
@@ -78,9 +79,9 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401
 def _keys(section: Section) -> Iterator[Key]:
     takes = section.takes
     hints = typing.get_type_hints(takes if dataclasses.is_dataclass(takes) else _init_of(takes))
-    factories = _factories(takes)
+    factories, of_a_call = _factories(takes), _of_a_call(takes)
     for name, parameter in inspect.signature(takes).parameters.items():
-        if _MADE.intersection(alternatives(hints[name])):
+        if name in of_a_call or _MADE.intersection(alternatives(hints[name])):
             continue
         kinds = tuple(_READ_FROM_FILES.get(one, one) for one in alternatives(hints[name]))
         made = factories.get(name)
@@ -105,6 +106,12 @@ def _factories(takes: Any) -> dict[str, Callable[[], object]]:  # noqa: ANN401
         for one in dataclasses.fields(takes)
         if one.default_factory is not dataclasses.MISSING
     }
+
+
+def _of_a_call(takes: Any) -> frozenset[str]:  # noqa: ANN401
+    if not dataclasses.is_dataclass(takes):
+        return frozenset()
+    return frozenset(one.name for one in dataclasses.fields(takes) if OF_A_CALL in one.metadata)
 
 
 _MADE: frozenset[object] = frozenset(section.takes for section in SECTIONS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from intrinsic.backends import GenerationOptions
 from intrinsic.backends.transformers_options import TransformersOptions
 from intrinsic.bus import BusOptions
+from intrinsic.config.server_options import ServerOptions
 from intrinsic.embedding.options import EmbeddingOptions
 from intrinsic.errors import ConfigError
 from intrinsic.manager import ManagerOptions
@@ -67,6 +68,7 @@ SECTIONS = (
     Section("bus", BusOptions),
     Section("generation", GenerationOptions),
     Section("transformers", TransformersOptions),
+    Section("server", ServerOptions),
 )
 """A parameter that is itself made of a section's keys is no key."""
 

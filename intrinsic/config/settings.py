@@ -13,6 +13,7 @@ from intrinsic.bundled import BUNDLED_NAME, base_path
 from intrinsic.bus import BusOptions, MemoryBus
 from intrinsic.config.keys import KEYS, Key, keys_of
 from intrinsic.config.sections import Project
+from intrinsic.config.server_options import ServerOptions
 from intrinsic.config.wording import plain, shown, unknown
 from intrinsic.embedding.options import EmbeddingOptions
 from intrinsic.errors import ConfigError
@@ -117,6 +118,10 @@ class Settings:
     def generation_options(self) -> GenerationOptions:
         """How to decode."""
         return self._made(GenerationOptions)
+
+    def server_options(self) -> ServerOptions:
+        """Those of the HTTP service."""
+        return self._made(ServerOptions)
 
     def bus_options(self) -> BusOptions:
         """Those of the bus."""
