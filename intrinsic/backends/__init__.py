@@ -4,14 +4,13 @@ from intrinsic.backends.backend import (
     AdapterInfo,
     AnswerScore,
     Capability,
-    ChatMessage,
-    Generation,
-    GenerationOptions,
     HostMemory,
     ModelBackend,
-    Prompt,
 )
 from intrinsic.backends.function_backend import FunctionBackend
+from intrinsic.backends.generation import Generation, Piece, TokenLogprob
+from intrinsic.backends.options import GenerationOptions
+from intrinsic.backends.prompt import ChatMessage, Prompt, RawPrompt
 
 __all__ = [
     "AdapterInfo",
@@ -23,5 +22,8 @@ __all__ = [
     "GenerationOptions",
     "HostMemory",
     "ModelBackend",
+    "Piece",
     "Prompt",
+    "RawPrompt",
+    "TokenLogprob",
 ]

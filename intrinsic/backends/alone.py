@@ -14,8 +14,8 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from intrinsic.backends.backend import Generation
 from intrinsic.backends.decoder import Decoder
+from intrinsic.backends.generation import Generation
 from intrinsic.backends.job import Job
 from intrinsic.engine import LoraEngine
 from intrinsic.exiting import exit_waits

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from intrinsic.errors import ConfigError
+from intrinsic.backends.generation import Generation, Piece
+from intrinsic.backends.options import GREEDY, GenerationOptions
+from intrinsic.backends.prompt import Prompt
 from intrinsic.mixture import BASE, Mixture
 
 if TYPE_CHECKING:
@@ -26,94 +27,6 @@ class Capability(StrEnum):
     FINGERPRINT = "fingerprint"
     PREFETCH = "prefetch"
     OFFER = "offer"
-
-
-class ChatMessage(TypedDict):
-    """One turn of a conversation, as chat templates take it."""
-
-    role: str
-    content: str
-
-
-Prompt = str | Sequence[ChatMessage]
-"""A text (one user turn where the model has a chat template), or the turns themselves."""
-
-FinishReason = Literal["stop", "length"]
-
-_COLDEST = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationOptions:
-    """How to decode. Temperature 0 is greedy; `seed` fixes what is drawn otherwise.
-
-    `stop` are strings that end the text and are not part of it. A `repetition_penalty` of None is
-    the model's own. Raises `ConfigError`.
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    repetition_penalty: float | None = None
-
-    def __post_init__(self) -> None:
-        penalty, seed = self.repetition_penalty, self.seed
-        limits = {
-            "max_new_tokens": (_is_int(self.max_new_tokens, 1), "an integer, 1 or more"),
-            "temperature": (
-                _is_number(self.temperature)
-                and (self.temperature == 0.0 or self.temperature >= _COLDEST),
-                f"0 (greedy), or a number of {_COLDEST} or more",
-            ),
-            "top_p": (
-                _is_number(self.top_p) and 0.0 < self.top_p <= 1.0,
-                "a number above 0 and at most 1",
-            ),
-            "top_k": (_is_int(self.top_k, 0), "an integer, 0 (off) or more"),
-            "seed": (
-                seed is None or (_is_int(seed, 0) and seed < 2**63),
-                "an integer from 0 to 2**63 - 1, or None",
-            ),
-            "repetition_penalty": (
-                penalty is None or (_is_number(penalty) and penalty > 0.0),
-                "a number above 0, or None for the model's own",
-            ),
-            "stop": (
-                isinstance(self.stop, Sequence)
-                and not isinstance(self.stop, str)
-                and all(isinstance(text, str) and text for text in self.stop),
-                "a sequence of strings that are not empty",
-            ),
-        }
-        for name, (valid, words) in limits.items():
-            if not valid:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be {words}")
-
-
-def _is_int(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)  # type: ignore[arg-type]
-
-
-GREEDY = GenerationOptions()
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """A generated text, how it ended, and what it took; the time is in milliseconds."""
-
-    text: str
-    tokens: int
-    prompt_tokens: int
-    finish_reason: FinishReason
-    generate_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +151,12 @@ class ModelBackend(Protocol):
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
     ) -> AsyncGenerator[str, None]:
         """Answer a prompt under a mixture, piece by piece."""
+        ...
+
+    def pieces(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> AsyncGenerator[Piece | Generation, None]:
+        """Answer a prompt as `stream` does, with counts; last of all comes the whole."""
         ...
 
     async def score(

@@ -13,6 +13,7 @@ import torch
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
+    MinPLogitsWarper,
     NoBadWordsLogitsProcessor,
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
@@ -24,9 +25,12 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from intrinsic.backends.backend import FinishReason, Generation, GenerationOptions
+from intrinsic.backends.generation import FinishReason, Generation, Piece, TokenLogprob
 from intrinsic.backends.job import Job
+from intrinsic.backends.options import GenerationOptions
+from intrinsic.backends.penalties import CountPenalty, LogitBias
 from intrinsic.backends.text_stream import TextStream
+from intrinsic.backends.token_log import TokenLog
 
 
 class Decoder:
@@ -40,14 +44,20 @@ class Decoder:
         self.job = job
         self.new_ids: list[int] = []
         self.ends = end_ids(own, tokenizer)
+        asked = job.options.logprobs
+        self._log = None if asked is None else TokenLog(tokenizer, asked)
         self.processors = LogitsProcessorList(
             [
+                *([] if self._log is None else [self._log]),
                 *_own_rules(own, job, self.ends, model.device),
+                *_asked_rules(job, model.device),
                 *_sampling(job.options, model.device),
             ]
         )
         self._text = TextStream(tokenizer, (*job.options.stop, *_texts(own.stop_strings)))
         self._pieces: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._told = 0
 
     @property
     def ids(self) -> list[int]:
@@ -71,26 +81,44 @@ class Decoder:
         """
         scores = logits[None].float()
         if self.processors:
-            scores = self.processors(torch.tensor([self.ids], device=scores.device), scores)
+            ids = torch.tensor([self.ids], device=scores.device)
+            for rule in self.processors:  # calling the list inspects each one's signature, anew
+                scores = rule(ids, scores)
         return int(scores.argmax())
 
     def push(self, token: int) -> None:
         """Take the token that was chosen, and pass on the text that is final by now."""
         self.new_ids.append(token)
+        if self._log is not None and token not in self.ends:
+            self._log.push(token)
         self._pass_on(self._text.push([token]))
 
     def finish(self) -> Generation:
         """Pass on what is left of the text, and return all of it."""
-        self._pass_on(self._text.finish())
+        self._pass_on(self._text.finish(), last=True)
         reason: FinishReason = "stop" if self.stopped else "length"
         spent_ms = (time.perf_counter() - self.job.started) * 1e3
-        prompt_tokens = len(self.job.prompt_ids)
-        return Generation("".join(self._pieces), len(self.new_ids), prompt_tokens, reason, spent_ms)
+        return Generation(
+            "".join(self._pieces),
+            len(self.new_ids),
+            len(self.job.prompt_ids),
+            reason,
+            spent_ms,
+            tuple(self._logprobs),
+        )
 
-    def _pass_on(self, piece: str) -> None:
-        if piece:
-            self._pieces.append(piece)
-            self.job.emit(piece)
+    def _pass_on(self, text: str, *, last: bool = False) -> None:
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if self._log is not None:
+            text_so_far = self._text
+            last = last or text_so_far.stopped
+            logprobs = self._log.take(text_so_far.decoded, text_so_far.released, last=last)
+            self._logprobs += logprobs
+        if text or logprobs:
+            count = len(self.new_ids)
+            self._pieces.append(text)
+            self.job.emit(Piece(text, count - self._told, logprobs))
+            self._told = count
 
 
 class _Draw(LogitsProcessor):  # type: ignore[misc]
@@ -137,6 +165,17 @@ def _own_rules(
     return rules
 
 
+def _asked_rules(job: Job, device: torch.device) -> list[LogitsProcessor]:
+    """What the request adds to the model's rules."""
+    options, rules = job.options, list[LogitsProcessor]()
+    if options.logit_bias:
+        rules.append(LogitBias(options.logit_bias, device))
+    if options.frequency_penalty or options.presence_penalty:
+        penalties = float(options.frequency_penalty), float(options.presence_penalty)
+        rules.append(CountPenalty(len(job.prompt_ids), *penalties))
+    return rules
+
+
 def _sampling(options: GenerationOptions, device: torch.device) -> list[LogitsProcessor]:
     if options.temperature == 0.0:
         return []
@@ -150,6 +189,8 @@ def _sampling(options: GenerationOptions, device: torch.device) -> list[LogitsPr
         steps.append(TopKLogitsWarper(options.top_k))
     if options.top_p < 1.0:
         steps.append(TopPLogitsWarper(float(options.top_p)))
+    if options.min_p:
+        steps.append(MinPLogitsWarper(float(options.min_p)))
     return [*steps, _Draw(generator)]
 
 

@@ -6,16 +6,10 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from intrinsic.backends.backend import (
-    GREEDY,
-    AdapterInfo,
-    AnswerScore,
-    Capability,
-    Generation,
-    GenerationOptions,
-    HostMemory,
-    Prompt,
-)
+from intrinsic.backends.backend import AdapterInfo, AnswerScore, Capability, HostMemory
+from intrinsic.backends.generation import Generation, Piece
+from intrinsic.backends.options import GREEDY, GenerationOptions
+from intrinsic.backends.prompt import Prompt, Question, RawPrompt
 from intrinsic.backends.prompt_encoder import turns_of
 from intrinsic.errors import CapabilityError
 from intrinsic.mixture import BASE, Mixture
@@ -28,10 +22,10 @@ class FunctionBackend:
     """Serves `answer(prompt) -> text`, for instance a hosted model behind somebody's client.
 
     It can generate and nothing else: the manager notices and answers with the base model.
-    Tokens are not known here and are counted as words.
+    Tokens are not known here and are counted as words. A raw prompt is passed on as its text.
     """
 
-    def __init__(self, answer: Callable[[Prompt], Awaitable[str]], *, name: str = "function"):
+    def __init__(self, answer: Callable[[Question], Awaitable[str]], *, name: str = "function"):
         self._answer = answer
         self._name = name
 
@@ -51,9 +45,17 @@ class FunctionBackend:
     async def generate(
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
     ) -> Generation:
-        """Ask the function. Raises `CapabilityError` for a mixture that is not the base."""
+        """Ask the function.
+
+        Raises `CapabilityError` for a mixture that is not the base, for token ids, and where
+        log-probabilities are asked for.
+        """
         if mixture:
             self._refuse("apply a mixture")
+        if options.logprobs is not None:
+            self._refuse("tell log-probabilities")
+        if isinstance(prompt, RawPrompt):
+            prompt = self._refuse("read token ids") if prompt.text is None else prompt.text
         asked = " ".join(turn["content"] for turn in turns_of(prompt))
         start = time.perf_counter()
         text = await self._answer(prompt)
@@ -65,6 +67,14 @@ class FunctionBackend:
     ) -> AsyncGenerator[str, None]:
         """Give the function's answer in one piece."""
         yield (await self.generate(prompt, mixture=mixture, options=options)).text
+
+    async def pieces(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> AsyncGenerator[Piece | Generation, None]:
+        """Give the function's answer in one piece, and as a whole."""
+        generation = await self.generate(prompt, mixture=mixture, options=options)
+        yield Piece(generation.text, generation.tokens)
+        yield generation
 
     async def load_lora_adapter(
         self, adapter_path: str, adapter_name: str, scaling: float = 1.0

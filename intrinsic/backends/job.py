@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from intrinsic.backends.backend import Generation, GenerationOptions
+from intrinsic.backends.generation import Generation, Piece
+from intrinsic.backends.options import GenerationOptions
 from intrinsic.mixture import Mixture
 
 
@@ -18,7 +19,7 @@ def _nowhere(_: object) -> None: ...
 class Job:
     """A generation to run in a worker thread, and how its caller hears of it.
 
-    `emit` gets each piece of text, `end` the result or the error, once; both are called in the
+    `emit` gets each piece, `end` the result or the error, once; both are called in the
     worker thread and must not block. `cancelled` asks the work to end after the current step.
     """
 
@@ -26,7 +27,7 @@ class Job:
     mixture: Mixture
     options: GenerationOptions
     max_new_tokens: int
-    emit: Callable[[str], None] = _nowhere
+    emit: Callable[[Piece], None] = _nowhere
     end: Callable[[Generation | BaseException], None] = _nowhere
     cancelled: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.perf_counter)

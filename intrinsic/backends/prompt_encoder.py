@@ -1,25 +1,38 @@
-"""Prompts to token ids: the model's chat template where it has one, the plain text where not."""
+"""Prompts to token ids: the model's chat template where it has one, the plain text where not.
+
+Raw prompts are never framed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from intrinsic.backends.backend import ChatMessage, Prompt
+from intrinsic.backends.prompt import ChatMessage, Prompt, Question, RawPrompt
 from intrinsic.errors import BackendError
 
 
 class PromptEncoder:
-    """Encodes prompts and answers for one tokenizer and a context of `context_tokens`."""
+    """Encodes prompts and answers for one tokenizer and a context of `context_tokens`.
 
-    def __init__(self, tokenizer: Any, context_tokens: int) -> None:  # noqa: ANN401
+    Token ids that are given must be below `vocabulary`; None does not look.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,  # noqa: ANN401
+        context_tokens: int,
+        vocabulary: int | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.context_tokens = context_tokens
+        self._vocabulary = vocabulary
 
     def question_ids(self, prompt: Prompt) -> list[int]:
         """Ids of a prompt to answer. Raises `BackendError` for one without text."""
-        turns = turns_of(prompt)
-        if not any(turn["content"].strip() for turn in turns):
+        if not isinstance(prompt, RawPrompt) and not any(
+            turn["content"].strip() for turn in turns_of(prompt)
+        ):
             raise BackendError("the prompt is empty; pass some text")
         return self.prompt_ids(prompt)
 
@@ -28,13 +41,27 @@ class PromptEncoder:
 
         Raises `BackendError` where that leaves no ids, or where they fill the context.
         """
-        ids = self._ids(turns_of(prompt))
+        ids = self.all_ids(prompt)
         if not ids:
             raise BackendError("the prompt is empty; pass some text")
         if len(ids) >= self.context_tokens:
             raise BackendError(
                 f"the prompt has {len(ids)} tokens and the model reads {self.context_tokens}, "
                 "the answer included; shorten the prompt"
+            )
+        return ids
+
+    def all_ids(self, prompt: Prompt) -> list[int]:
+        """Ids of a prompt, however many. Raises `BackendError` for ids that the model lacks."""
+        if not isinstance(prompt, RawPrompt):
+            return self._ids(turns_of(prompt))
+        if prompt.text is not None:
+            _check_text(prompt.text, "the prompt")
+            return list(self.tokenizer(prompt.text)["input_ids"])
+        ids = list(prompt.ids or ())
+        if self._vocabulary is not None and max(ids, default=0) >= self._vocabulary:
+            raise BackendError(
+                f"the prompt has token {max(ids)}, and the model's are 0 to {self._vocabulary - 1}"
             )
         return ids
 
@@ -68,7 +95,7 @@ class PromptEncoder:
             ) from error
 
 
-def turns_of(prompt: Prompt) -> list[ChatMessage]:
+def turns_of(prompt: Question) -> list[ChatMessage]:
     """A prompt as turns. Raises `BackendError` for anything but text with a role."""
     if isinstance(prompt, str):
         _check_text(prompt, "the prompt")

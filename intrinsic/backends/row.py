@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from intrinsic.backends.backend import Generation
 from intrinsic.backends.decoder import Decoder
 from intrinsic.backends.forward import Forward
+from intrinsic.backends.generation import Generation
 from intrinsic.backends.job import Job
 from intrinsic.backends.rows_cache import new_cache
 from intrinsic.engine import LoraEngine

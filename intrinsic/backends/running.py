@@ -9,7 +9,7 @@ import anyio
 from anyio.lowlevel import checkpoint, current_token
 from anyio.streams.memory import MemoryObjectSendStream
 
-from intrinsic.backends.backend import Generation
+from intrinsic.backends.generation import Generation, Piece
 from intrinsic.backends.job import Job
 from intrinsic.worker import post_on_loop, wait_to_end
 
@@ -46,10 +46,10 @@ class Running:
             await self._stop()
         return self._outcome()
 
-    async def pieces(self) -> AsyncGenerator[str, None]:
-        """Run to the end, piece by piece; leaving early is cancelling."""
+    async def pieces(self) -> AsyncGenerator[Piece | Generation, None]:
+        """Run to the end, piece by piece, and last the whole; leaving early is cancelling."""
         # A token gives at most one piece, so that the thread never waits for a slow reader.
-        send, receive = anyio.create_memory_object_stream[str](self._job.max_new_tokens + 1)
+        send, receive = anyio.create_memory_object_stream[Piece](self._job.max_new_tokens + 1)
         self._job.emit = lambda piece: self._post_piece(send, piece)
         with send, receive:
             self._start(send)
@@ -58,9 +58,9 @@ class Running:
                     yield piece
             finally:
                 await self._stop()
-        self._outcome()
+        yield self._outcome()
 
-    def _start(self, pieces: MemoryObjectSendStream[str] | None) -> None:
+    def _start(self, pieces: MemoryObjectSendStream[Piece] | None) -> None:
         def end() -> None:
             if pieces is not None:
                 pieces.close()
@@ -79,7 +79,7 @@ class Running:
         if not self._ended.is_set() and not self._runner.withdraw(self._job):
             await wait_to_end(self._ended)
 
-    def _post_piece(self, send: MemoryObjectSendStream[str], piece: str) -> None:
+    def _post_piece(self, send: MemoryObjectSendStream[Piece], piece: Piece) -> None:
         """Hand a piece to the reader; one that left early is not written to."""
 
         def put() -> None:

@@ -12,7 +12,8 @@ class TextStream:
     """Decodes ids as they come.
 
     A piece is given out once its characters are complete and it can no longer turn into one of
-    the stop strings; `stopped` says that one was met, and the text ends before it.
+    the stop strings; `stopped` says that one was met, and the text ends before it. `decoded` and
+    `released` count the characters that were read of ids and given out.
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:  # noqa: ANN401
@@ -24,6 +25,8 @@ class TextStream:
         self._read = 0
         self._pending = ""
         self.stopped = False
+        self.decoded = 0
+        self.released = 0
 
     @property
     def tokens(self) -> int:
@@ -52,11 +55,13 @@ class TextStream:
         if self.stopped:
             return ""
         self._pending += piece
+        self.decoded += len(piece)
         found = [at for s in self._stop if (at := self._pending.find(s)) >= 0]
         if found:
             self.stopped = True
-            return self._pending[: min(found)]
-        keep = 0 if final else min(self._hold, len(self._pending))
-        cut = len(self._pending) - keep
+            cut = min(found)
+        else:
+            cut = len(self._pending) - (0 if final else min(self._hold, len(self._pending)))
         out, self._pending = self._pending[:cut], self._pending[cut:]
+        self.released += cut
         return out

@@ -17,19 +17,13 @@ from anyio.lowlevel import RunVar
 
 from intrinsic.backends.adapter_size import bytes_once_loaded
 from intrinsic.backends.alone import AloneRunner
-from intrinsic.backends.backend import (
-    GREEDY,
-    AdapterInfo,
-    AnswerScore,
-    Capability,
-    Generation,
-    GenerationOptions,
-    HostMemory,
-    Prompt,
-)
+from intrinsic.backends.backend import AdapterInfo, AnswerScore, Capability, HostMemory
+from intrinsic.backends.generation import Generation, Piece
 from intrinsic.backends.host_tier import HostTier
 from intrinsic.backends.job import Job
+from intrinsic.backends.options import GREEDY, GenerationOptions
 from intrinsic.backends.pretrained import load_pretrained
+from intrinsic.backends.prompt import Prompt
 from intrinsic.backends.prompt_encoder import PromptEncoder
 from intrinsic.backends.rows_cache import can_batch
 from intrinsic.backends.running import Runner, Running
@@ -37,7 +31,7 @@ from intrinsic.backends.scheduler import BatchScheduler
 from intrinsic.backends.scoring import score_answers
 from intrinsic.backends.transformers_options import MAX_ROWS, check_rows
 from intrinsic.engine import LoraEngine
-from intrinsic.errors import MixtureError
+from intrinsic.errors import BackendError, MixtureError
 from intrinsic.lora import LoraCheckpoint, MergeMethod, exact
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.worker import run_to_end
@@ -69,7 +63,8 @@ class TransformersBackend:
         self._host = HostTier(pin=next(model.parameters()).is_cuda)
         self._name = name or str(getattr(model.config, "_name_or_path", "") or "model")
         context = getattr(model.config, "max_position_embeddings", None) or _DEFAULT_CONTEXT
-        self._encoder = PromptEncoder(tokenizer, int(context))
+        self._vocabulary = int(model.config.get_text_config(decoder=True).vocab_size)
+        self._encoder = PromptEncoder(tokenizer, int(context), self._vocabulary)
         self._runner: Runner = (
             BatchScheduler(self.model, tokenizer, self.engine, max_rows=max_rows)
             if can_batch(self.model)
@@ -100,6 +95,15 @@ class TransformersBackend:
     def name(self) -> str:
         """The name or path that the model was loaded from."""
         return self._name
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens the model reads, prompt and answer together."""
+        return self._encoder.context_tokens
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """How many tokens a prompt has, framed by the chat template as `generate` frames it."""
+        return len(self._encoder.all_ids(prompt))
 
     def get_capabilities(self) -> frozenset[Capability]:
         """Everything."""
@@ -192,6 +196,15 @@ class TransformersBackend:
         self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
     ) -> AsyncGenerator[str, None]:
         """Answer a prompt under a mixture, piece by piece; leaving the loop early ends the work."""
+        async with aclosing(self.pieces(prompt, mixture=mixture, options=options)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Piece):
+                    yield piece.text
+
+    async def pieces(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> AsyncGenerator[Piece | Generation, None]:
+        """Answer a prompt as `stream` does, with counts; last of all comes the whole."""
         job = await run_to_end(self._job, prompt, mixture, options)
         async with aclosing(Running(self._runner, job).pieces()) as pieces:
             async for piece in pieces:
@@ -232,6 +245,12 @@ class TransformersBackend:
                 lock.release()
 
     def _job(self, prompt: Prompt, mixture: Mixture, options: GenerationOptions) -> Job:
+        lacking = [token for token in options.logit_bias if token >= self._vocabulary]
+        if lacking:
+            raise BackendError(
+                f"logit_bias names token {max(lacking)}, and the model's are 0 to "
+                f"{self._vocabulary - 1}"
+            )
         ids = self._encoder.question_ids(prompt)
         room = self._encoder.context_tokens - len(ids)
         return Job(ids, mixture, options, min(options.max_new_tokens, room))

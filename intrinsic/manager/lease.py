@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
@@ -13,15 +12,17 @@ from intrinsic.backends import (
     Generation,
     GenerationOptions,
     ModelBackend,
+    Piece,
     Prompt,
 )
-from intrinsic.backends.backend import GREEDY
+from intrinsic.backends.older import pieces_of
+from intrinsic.backends.options import GREEDY
 from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
 from intrinsic.receipt import Skipped
 
 Heard = Callable[[int, float], Awaitable[None]]
-"""Told after a generation: its tokens (of a stream, its pieces), and milliseconds."""
+"""Told after a generation: its tokens, and milliseconds."""
 
 
 class Lease:
@@ -40,7 +41,7 @@ class Lease:
     ) -> None:
         self.mixture = mixture
         self.skipped = skipped
-        self._streams: list[AsyncGenerator[str, None]] = []
+        self._streams: list[AsyncGenerator[Piece | Generation, None]] = []
         self._backend = backend
         self._on_generation = on_generation
         self._held = True
@@ -61,18 +62,27 @@ class Lease:
         self, prompt: Prompt, options: GenerationOptions = GREEDY
     ) -> AsyncGenerator[str, None]:
         """Answer a prompt under the mixture, piece by piece, within the lease."""
-        self._check_held()
-        start = time.perf_counter()
-        count = 0
-        stream = self._backend.stream(prompt, mixture=self.mixture, options=options)
-        self._streams.append(stream)
-        async with aclosing(stream) as pieces:
+        async with aclosing(self.pieces(prompt, options)) as pieces:
             async for piece in pieces:
-                self._check_held()
-                count += 1
-                yield piece
-        self._streams.remove(stream)
-        await self._on_generation(count, (time.perf_counter() - start) * 1e3)
+                if isinstance(piece, Piece):
+                    yield piece.text
+
+    async def pieces(
+        self, prompt: Prompt, options: GenerationOptions = GREEDY
+    ) -> AsyncGenerator[Piece | Generation, None]:
+        """Answer a prompt as `stream` does, with counts; last of all comes the whole."""
+        self._check_held()
+        stream = pieces_of(self._backend, prompt, self.mixture, options)
+        self._streams.append(stream)
+        try:
+            async with aclosing(stream) as pieces:
+                async for piece in pieces:
+                    self._check_held()
+                    if isinstance(piece, Generation):
+                        await self._on_generation(piece.tokens, piece.generate_ms)
+                    yield piece
+        finally:
+            self._streams.remove(stream)
 
     async def score(self, prompt: Prompt, answers: Sequence[str]) -> list[AnswerScore]:
         """Log-likelihoods of answers under the mixture."""

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from intrinsic.backends import Generation, GenerationOptions, running
+from intrinsic.backends import Generation, GenerationOptions, Piece, running
 from intrinsic.backends import host_tier as module
 from intrinsic.backends.transformers_backend import TransformersBackend
 from intrinsic.lora import read_checkpoint
@@ -163,7 +163,7 @@ def test_a_thread_whose_event_loop_is_gone_just_ends(
     gone = anyio.run(token, backend=backend_name)
     monkeypatch.setattr(running, "current_token", lambda: gone)
     job = backend._job("hello", BASE, LONG)
-    pieces, receive = anyio.create_memory_object_stream[str](99)
+    pieces, receive = anyio.create_memory_object_stream[Piece](99)
     call = running.Running(backend._runner, job)
     job.emit = lambda piece: call._post_piece(pieces, piece)
     with pieces, receive:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from intrinsic.backends import FunctionBackend, ModelBackend, Prompt
+from intrinsic.backends import FunctionBackend, ModelBackend
+from intrinsic.backends.prompt import Question
 from intrinsic.errors import CapabilityError
 from intrinsic.mixture import Mixture
 from tests.bus.backends import both_backends
 
 
-async def echo(prompt: Prompt) -> str:
+async def echo(prompt: Question) -> str:
     return f"you said {prompt if isinstance(prompt, str) else prompt[-1]['content']}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from intrinsic.backends import (
     Generation,
     GenerationOptions,
     HostMemory,
+    Piece,
     Prompt,
 )
-from intrinsic.backends.backend import GREEDY
+from intrinsic.backends.options import GREEDY
 from intrinsic.errors import AdapterInUseError, CapabilityError, CheckpointError
 from intrinsic.lora import LoraCheckpoint, MergeMethod
 from intrinsic.mixture import BASE, Mixture
@@ -125,6 +127,16 @@ class FakeBackend:
                 yield word
         finally:
             self.running.remove(mixture)
+
+    async def pieces(
+        self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+    ) -> AsyncGenerator[Piece | Generation, None]:
+        words = list[str]()
+        async with aclosing(self.stream(prompt, mixture=mixture, options=options)) as stream:
+            async for word in stream:
+                words.append(word)
+                yield Piece(word)
+        yield Generation(" ".join(words), len(words), 1, "stop", 1.0)
 
     async def score(
         self, prompt: Prompt, answers: Sequence[str], *, mixture: Mixture = BASE

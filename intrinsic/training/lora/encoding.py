@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from intrinsic.backends.backend import ChatMessage
+from intrinsic.backends.prompt import ChatMessage
 from intrinsic.backends.prompt_encoder import PromptEncoder
 from intrinsic.errors import BackendError
 from intrinsic.training.lora.data_file import refuse_broken

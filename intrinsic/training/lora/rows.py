@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from intrinsic.backends.backend import ChatMessage
+from intrinsic.backends.prompt import ChatMessage
 from intrinsic.training.lora.data_file import DataFile, read_lines, text_of
 
 _FORM = '{"prompt": "...", "response": "..."}'

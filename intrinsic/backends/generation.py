@@ -1,0 +1,53 @@
+"""What a model answered: the whole text, and the pieces in which it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A generated token with its log-probability, in nats.
+
+    That is the model's own, of its raw logits: before temperature, penalties, biases and anything
+    else that chooses among tokens. `token` is the token's text, with replacement characters where
+    it is part of a character; `bytes` are those of its UTF-8 in any case. `top` are the likeliest
+    tokens as (text, id, log-probability), best first, as many as were asked for.
+    """
+
+    token: str
+    token_id: int
+    logprob: float
+    bytes: tuple[int, ...]
+    top: tuple[tuple[str, int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that is final, `tokens` chosen since the piece before, and, if asked for, `logprobs`.
+
+    The log-probabilities are those of the tokens whose text this completes.
+    """
+
+    text: str
+    tokens: int = 1
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generated text, how it ended, and what it took; the time is in milliseconds.
+
+    `logprobs`, if asked for, are those of the tokens of the text: neither an end mark nor what
+    lies in a stop string is among them, though `tokens` counts both.
+    """
+
+    text: str
+    tokens: int
+    prompt_tokens: int
+    finish_reason: FinishReason
+    generate_ms: float
+    logprobs: tuple[TokenLogprob, ...] = ()
