@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-Extra = Literal["endpoint", "onnx", "plots", "postgres", "train", "watch"]
+Extra = Literal[
+    "endpoint",
+    "langchain",
+    "onnx",
+    "otel",
+    "plots",
+    "postgres",
+    "pydantic-ai",
+    "serve",
+    "train",
+    "watch",
+]
 """The extras of the distribution that add features."""
 
 

@@ -126,7 +126,7 @@ ABOUT: Mapping[str, str] = MappingProxyType(
         "server.host": "address that 'intrinsic serve' listens at",
         "server.port": "its port; 0: any free one",
         "server.auth": "whether a key is asked for; off on a loopback address alone",
-        "server.key_file": "where the keys are; made where it is not there",
+        "server.key_file": "where the keys are, made where it is not there; none: beside the user's settings",
         "server.folders": "where adapters may lie that clients name by path",
         "server.model_name": "what clients call the model; none: its own name",
         "server.max_body_bytes": "of a request",

@@ -16,17 +16,18 @@ LogFormat = Literal["text", "json"]
 class ServerOptions:
     """Those of `intrinsic serve`. Raises `ConfigError`.
 
-    `key_file` has the keys and is made where it is not there; `auth` false lets everybody on this
-    machine in, so `host` must be a loopback address then. `folders` are where adapters may lie
-    that clients name by path, besides the folder of adapters. `model_name` is what clients call
-    the model; its own name where None. At most `max_running` generations run and `max_queued`
-    wait. Sizes are in bytes, times in seconds; 0 is no limit for `max_prompt_tokens`.
+    `key_file` has the keys and is made where it is not there; None is the one in the user's
+    configuration folder. `auth` false lets everybody on this machine in, so `host` must be a
+    loopback address then. `folders` are where adapters may lie that clients name by path, besides
+    the folder of adapters. `model_name` is what clients call the model; its own name where None.
+    At most `max_running` generations run and `max_queued` wait. Sizes are in bytes, times in
+    seconds; 0 is no limit for `max_prompt_tokens`.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     auth: bool = True
-    key_file: Path = Path("~/.config/intrinsic/keys.json")
+    key_file: Path | None = None
     folders: tuple[Path, ...] = ()
     model_name: str | None = None
     max_body_bytes: int = 4 * 1024 * 1024
