@@ -39,6 +39,7 @@ class RouteContext:
     """What a router may know besides the query: whose request it is, and the memories it came with.
 
     `memories` are in the order of the event; `exclude` names adapters that must not be chosen.
+    `threshold`, where it is given, stands in place of the router's own; a card may ask for more.
     A `trial` (shadow mode) leaves no trace that later requests of the session see. `notes`, where
     there is a list, become the receipt's `skipped`: pairs of what was left out, and why.
     """
@@ -47,6 +48,7 @@ class RouteContext:
     session_id: str | None = None
     memories: tuple[MemoryVector, ...] = ()
     exclude: frozenset[str] = frozenset()
+    threshold: float | None = None
     trial: bool = False
     notes: list[tuple[str, str]] | None = field(default=None, compare=False, repr=False)
 

@@ -55,8 +55,9 @@ class CardRouter(ABC):
     ) -> list[Selection]:
         """Return at most `top_k` selections, best first; empty means that none fits.
 
-        A second one comes only if it passes the threshold by itself. Weights sum to 1. Who answers
-        is remembered for the session of `context`, unless that is a trial. Raises `ConfigError`
+        A second one comes only if it passes the threshold by itself, which is the router's unless
+        `context` has one. Weights sum to 1. Who answers is remembered for the session of
+        `context`, unless that is a trial. Raises `ConfigError`
         for a `top_k` below 1.
         """
         if top_k < 1:
@@ -178,7 +179,7 @@ class CardRouter(ABC):
         ranking = await self._ranking(question, view, excluded | hits.never.keys())
         session_id = context.session_id
         last = None if session_id is None else self.sessions.last(session_id, question.parts[0][0])
-        return Choice(ranking, rules, hits, self.options, excluded, last)
+        return Choice(ranking, rules, hits, self.options, excluded, last, context.threshold)
 
     def _remember(self, context: RouteContext, view: CandidateView, fit: Fit | None) -> None:
         session_id = context.session_id

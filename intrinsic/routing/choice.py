@@ -43,7 +43,8 @@ class Fit(NamedTuple):
 class Choice:
     """Decides between the candidates of a `ranking`, without looking at more than it must.
 
-    `excluded` rows have no place in it. In order: rows that a rule asks for, confidence 1, the
+    `excluded` rows have no place in it; `threshold` is what the request asks for in place of the
+    router's own. In order: rows that a rule asks for, confidence 1, the
     longest phrase first and the greater score among equals; then the others as they rank, with
     the adapter that answered `last` in front if it was near; then, in `ranked` alone and
     with confidence 0, rows that a rule forbids.
@@ -55,15 +56,19 @@ class Choice:
     options: RouterOptions
     excluded: frozenset[int] = frozenset()
     last: Last | None = None
+    threshold: float | None = None
 
     def chosen(self, top_k: int) -> list[tuple[Fit, float]]:
         """Return at most `top_k` that fit, best first, with weights that sum to 1.
 
-        Each has the threshold of its card, or else the router's; of one group only the best
-        comes. After one that its own threshold kept out, which may well be the right one, the
-        confidence of the rest is `c · (1 - c_refused)`.
+        Each reaches its threshold: that of its card, or else the router's; where the request has
+        one, the higher of that and its card's. Of one group only the best comes. After one that
+        its own threshold kept out, which may well be the right one, the confidence of the rest is
+        `c · (1 - c_refused)`.
         """
-        least = self.rules.least_threshold(self.options.threshold)
+        least = self.threshold
+        if least is None:
+            least = self.rules.least_threshold(self.options.threshold)
         found: list[Fit] = []
         groups: set[str] = set()
         doubt = 1.0
@@ -122,8 +127,7 @@ class Choice:
         return self.ranking.evidence.view.cards
 
     def _threshold(self, row: int) -> float:
-        own = self._cards[row].threshold
-        return self.options.threshold if own is None else own
+        return threshold_of(self._cards[row], self.options, self.threshold)
 
     def _fits(self, expected: int) -> Iterator[Fit]:
         """Best first; more than `expected` are looked at only when they are asked for."""
@@ -171,6 +175,14 @@ class Choice:
 
     def _is(self, row: int, last: Last) -> bool:
         return self._cards[row].key == last.adapter
+
+
+def threshold_of(card: AdapterCard, options: RouterOptions, asked: float | None) -> float:
+    """Return what a confidence must reach; `asked` is the request's threshold, if it has one."""
+    own = card.threshold
+    if asked is not None:
+        return asked if own is None else max(asked, own)
+    return options.threshold if own is None else own
 
 
 def raised(confidence: float, bonus: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from intrinsic.card import AdapterCard
 from intrinsic.routing.card_router import CardRouter
+from intrinsic.routing.choice import threshold_of
 from intrinsic.routing.evidence import Evidence
 from intrinsic.routing.options import RouterOptions
 from intrinsic.routing.router import RankingRouter, Router
@@ -74,7 +75,8 @@ async def explain(
     parts = await _parts(router, query, candidates, context)
     labels = labels_of(candidates)
     cards = {labels[card.key]: card for card in candidates}
-    outcome = _Outcome(chosen, ranked, cards, _options(router), top_k, parts)
+    options = _options(router)
+    outcome = _Outcome(chosen, ranked, cards, options, top_k, parts, context.threshold)
     taken = {selection.adapter: selection for selection in chosen}
     explained = []
     for one in ranked:
@@ -131,18 +133,20 @@ class _Outcome:
     options: RouterOptions
     top_k: int
     parts: Mapping[str, Parts]
+    threshold: float | None
 
     def of(self, one: Selection) -> str:
         """What became of a candidate, in words."""
         names = [selection.adapter for selection in self.chosen]
         if one.adapter in names:
             return "chosen"
-        own, group = self.cards[one.adapter].threshold, self.cards[one.adapter].group
-        least = self.options.threshold if own is None else own
+        card = self.cards[one.adapter]
+        group, least = card.group, threshold_of(card, self.options, self.threshold)
+        whose = "its" if card.threshold == least else "the"
         groups = {self.cards[name].group: name for name in names if name in self.cards}
         rival = groups.get(group) if group else None
         if one.confidence < least:
-            why = f"below {'the' if own is None else 'its'} threshold of {least:.0%}"
+            why = f"below {whose} threshold of {least:.0%}"
         elif rival is not None:
             why = f"{rival} of the same group {group!r} was chosen"
         elif len(names) >= self.top_k:

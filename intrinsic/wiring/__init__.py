@@ -8,9 +8,11 @@ from intrinsic.wiring.interface import (
     setup_weight_interface,
 )
 from intrinsic.wiring.plugin_router import PluginRouter
+from intrinsic.wiring.wishes import RouteWishes
 
 __all__ = [
     "PluginRouter",
+    "RouteWishes",
     "WeightInterface",
     "WiringOptions",
     "build_router",

@@ -15,12 +15,16 @@ from intrinsic.registry import AdapterRegistry
 from intrinsic.selection import RouteContext, Selection
 from intrinsic.wiring.plugin_router import PluginRouter
 from intrinsic.wiring.runners_up import RunnersUp
+from intrinsic.wiring.wishes import RouteWishes
 
 logger = logging.getLogger("intrinsic.wiring")
 
 
 class DynamicLoraHandler:
-    """Turns an event into a receipt. A router that fails costs the adapters, not the request."""
+    """Turns an event into a receipt. A router that fails costs the adapters, not the request.
+
+    An event's metadata may have `top_k`, `threshold` and `exclude`, see `RouteWishes`.
+    """
 
     def __init__(self, bus: MemoryBus, manager: AdapterManager, router: PluginRouter) -> None:
         self._bus = bus
@@ -30,7 +34,10 @@ class DynamicLoraHandler:
         self._runners_up = RunnersUp(bus, manager, router, count=count)
 
     async def __call__(self, event: MemoryEvent) -> Receipt:
-        """Route, apply, say what was done; the receipt's request id is the event's, or its id."""
+        """Route, apply, say what was done; the receipt's request id is the event's, or its id.
+
+        Raises `EventError` for metadata that is not valid; then nothing was routed.
+        """
         start = time.perf_counter()
         selections, skipped = await self._select(event)
         return await self._manager.apply(
@@ -43,6 +50,7 @@ class DynamicLoraHandler:
         )
 
     async def _select(self, event: MemoryEvent) -> tuple[list[Selection], list[Skipped]]:
+        wishes = RouteWishes.of(event.metadata)
         named, skipped = self._named(event)
         if named:
             return named, skipped
@@ -51,11 +59,15 @@ class DynamicLoraHandler:
             event.context.request_id,
             event.context.session_id,
             event.vectors,
+            wishes.exclude,
+            wishes.threshold,
             trial=self._bus.is_shadow(event),
             notes=[],
         )
         try:
-            selections = await self._router.route(event.text, candidates=cards, context=context)
+            selections = await self._router.route(
+                event.text, candidates=cards, top_k=wishes.top_k, context=context
+            )
         except Exception as error:
             logger.warning("routing failed, the base model answers: %s", error)
             failed = Skipped("router", f"{type(error).__name__}: {error}")
