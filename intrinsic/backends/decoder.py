@@ -89,7 +89,9 @@ class Decoder:
     def push(self, token: int) -> None:
         """Take the token that was chosen, and pass on the text that is final by now."""
         self.new_ids.append(token)
-        if self._log is not None and token not in self.ends:
+        if token in self.ends:  # which need not be a special token, that decoding leaves out
+            return
+        if self._log is not None:
             self._log.push(token)
         self._pass_on(self._text.push([token]))
 

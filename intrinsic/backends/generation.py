@@ -41,8 +41,8 @@ class Piece:
 class Generation:
     """A generated text, how it ended, and what it took; the time is in milliseconds.
 
-    `logprobs`, if asked for, are those of the tokens of the text: neither an end mark nor what
-    lies in a stop string is among them, though `tokens` counts both.
+    `logprobs`, if asked for, are those of the tokens of the text: no end mark or other special
+    token is among them, and nothing that lies in a stop string, though `tokens` counts them all.
     """
 
     text: str

@@ -31,7 +31,9 @@ class TokenLog(LogitsProcessor):  # type: ignore[misc]
         return scores
 
     def push(self, token: int) -> None:
-        """Take the token that was chosen of the logits read last."""
+        """Take the token that was chosen of the logits read last; a special one has no text."""
+        if token in self._texts.unread:
+            return
         row = self._row
         best = row.topk(min(self._top, row.shape[-1]))
         alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)

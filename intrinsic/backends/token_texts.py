@@ -12,7 +12,8 @@ _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 class TokenTexts:
     """Token ids to bytes for one tokenizer: byte-level BPE, SentencePiece, or whatever else.
 
-    The bytes of a text's tokens join to its UTF-8; special tokens have those of their names.
+    The bytes of a text's tokens join to its UTF-8; special tokens, which texts are read without,
+    are in `unread` and have the bytes of their names.
     """
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401
@@ -21,7 +22,9 @@ class TokenTexts:
         decoder = repr(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None))
         self._bytes_of_characters = _byte_level() if "ByteLevel" in decoder else {}
         self._marks_spaces = _SPACE in decoder or "Metaspace" in decoder
-        self._special = set(getattr(tokenizer, "added_tokens_decoder", ()))
+        added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
+        self._added = frozenset(added)
+        self.unread = frozenset(token for token, one in added.items() if one.special)
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes of a token; none where the model has more tokens than the tokenizer."""
@@ -38,7 +41,7 @@ class TokenTexts:
         name = self._tokenizer.convert_ids_to_tokens(token)
         if not isinstance(name, str):
             return b""
-        if token in self._special:
+        if token in self._added:
             return name.encode()
         table = self._bytes_of_characters
         if table and all(character in table for character in name):

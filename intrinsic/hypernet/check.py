@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from intrinsic.backends.backend import AnswerScore, Prompt
+from intrinsic.backends import AnswerScore, Prompt
 from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.mixture import BASE, Mixture
 

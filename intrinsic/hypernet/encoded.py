@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from intrinsic.backends.backend import ChatMessage
+from intrinsic.backends.prompt import ChatMessage
 from intrinsic.errors import BackendError, ConfigError
 from intrinsic.hypernet.encoders import TextEncoder
 from intrinsic.hypernet.plan import HypernetPlan

@@ -27,6 +27,7 @@ from tests.bus.backends import both_backends
 from tests.tiny import llama, tokenizer
 
 TOLD = GenerationOptions(max_new_tokens=16, logprobs=3)
+SPECIAL = GenerationOptions(max_new_tokens=3, logprobs=3, logit_bias={1: 100.0})
 
 
 @pytest.fixture(params=["batch", "alone"])
@@ -69,6 +70,10 @@ async def test_the_pieces_are_the_answer_and_it_comes_last(model: TransformersBa
     ]
 
 
+def names(backend: TransformersBackend, ids: list[int]) -> list[str]:
+    return [str(backend.tokenizer.convert_ids_to_tokens(token)) for token in ids]
+
+
 def reference(backend: TransformersBackend, prompt: str, ids: list[int]) -> list[torch.Tensor]:
     """Slow reference: log-probabilities at each place, by a pass over all ids."""
     asked = list(backend.tokenizer(prompt)["input_ids"])
@@ -89,9 +94,12 @@ def reference(backend: TransformersBackend, prompt: str, ids: list[int]) -> list
 async def test_log_probabilities_are_those_of_the_raw_model(
     model: TransformersBackend, changes: dict[str, Any]
 ) -> None:
-    options = GenerationOptions(max_new_tokens=16, logprobs=3, **changes)
+    bias = {0: -100.0, 1: -100.0, 2: -100.0, **changes.get("logit_bias", {})}
+    asked = {"max_new_tokens": 16, "logprobs": 3, **changes, "logit_bias": bias}
+    options = GenerationOptions(**asked)
     pieces, whole = await all_of(model, "hello", options)
     told = whole.logprobs
+    assert not {0, 1, 2} & {one.token_id for one in told}
     rows = reference(model, "hello", [one.token_id for one in told])
     assert len(told) == whole.tokens == len(rows)
     for one, row in zip(told, rows, strict=True):
@@ -99,7 +107,7 @@ async def test_log_probabilities_are_those_of_the_raw_model(
         best = row.topk(3)
         assert [token for _, token, _ in one.top] == best.indices.tolist()
         assert [logprob for *_, logprob in one.top] == pytest.approx(best.values.tolist(), abs=1e-4)
-        assert [text for text, *_ in one.top] == [chr(29 + token) for _, token, _ in one.top]
+        assert [text for text, *_ in one.top] == names(model, best.indices.tolist())
     assert tuple(one for piece in pieces for one in piece.logprobs) == told
     for piece in pieces:
         assert "".join(one.token for one in piece.logprobs) == piece.text
@@ -125,6 +133,7 @@ async def test_neither_an_end_mark_nor_a_stop_string_is_told(model: Transformers
     assert stopped.text == whole.text[:cut]
     assert [one.token for one in stopped.logprobs] == [*whole.text[:cut]]
     assert all(piece.text for piece in pieces)
+    assert (await model.generate("hello", options=SPECIAL)).logprobs == ()
     model.model.generation_config.eos_token_id = whole.logprobs[4].token_id
     ended = await model.generate("hello", options=TOLD)
     assert ended.finish_reason == "stop"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from intrinsic.backends import Generation, GenerationOptions, Piece, Prompt
+from intrinsic.backends.options import GREEDY
 from intrinsic.errors import (
     AdapterNotFoundError,
     CapabilityError,
@@ -16,8 +19,10 @@ from intrinsic.errors import (
     MixtureError,
 )
 from intrinsic.events import MemoryEvent
+from intrinsic.hookspecs import hookimpl
 from intrinsic.manager import AdapterManager, ManagerOptions
 from intrinsic.mixture import BASE, Mixture
+from intrinsic.plugins import PluginManager
 from intrinsic.selection import Selection
 from tests.bus.backends import both_backends
 from tests.manager.fakes import FakeBackend, registry_of
@@ -277,6 +282,45 @@ async def test_a_lease_that_was_given_back_generates_no_more(tmp_path: Path) -> 
         assert (await lease.score("x", ["abc"]))[0].per_token == -3.0
     with pytest.raises(MixtureError, match="given back"):
         await lease.generate("x")
+
+
+@both_backends
+async def test_pieces_come_with_counts_which_plugins_hear(tmp_path: Path) -> None:
+    class Counting(FakeBackend):
+        """Its pieces are of two tokens each."""
+
+        async def pieces(
+            self, prompt: Prompt, *, mixture: Mixture = BASE, options: GenerationOptions = GREEDY
+        ) -> AsyncGenerator[Piece | Generation, None]:
+            assert set(mixture.adapters) <= set(self.loaded)
+            yield Piece("a b", 2)
+            yield Piece("c d", 2)
+            yield Generation("a bc d", 5, 3, "stop", 7.0)
+
+    heard: list[tuple[int, float]] = []
+
+    class Hearing:
+        @hookimpl
+        def on_generation(self, tokens: int, generate_ms: float) -> None:
+            heard.append((tokens, generate_ms))
+
+    plugins = PluginManager()
+    plugins.register(Hearing())
+    manager = AdapterManager(Counting(), registry_of(tmp_path, "a"), plugins=plugins)
+    async with manager.lease("a") as lease:
+        *pieces, whole = [piece async for piece in lease.pieces("x")]
+        assert [piece.tokens for piece in pieces if isinstance(piece, Piece)] == [2, 2]
+        assert isinstance(whole, Generation)
+        assert heard == [(5, 7.0)]
+        assert [text async for text in lease.stream("x")] == ["a b", "c d"]
+        assert heard == [(5, 7.0)] * 2
+        left = lease.pieces("x")
+        async for _ in left:
+            break
+    assert len(heard) == 2
+    with pytest.raises(MixtureError, match="given back"):
+        await anext(lease.pieces("x"))
+    await left.aclose()
 
 
 @both_backends
