@@ -127,8 +127,11 @@ ABOUT: Mapping[str, str] = MappingProxyType(
         "server.port": "its port; 0: any free one",
         "server.auth": "whether a key is asked for; off on a loopback address alone",
         "server.key_file": "where the keys are, made where it is not there; none: beside the user's settings",
+        "server.admin_key": "in place of the file's; said in the environment",
+        "server.api_key": "the same, for those who may only ask",
         "server.folders": "where adapters may lie that clients name by path",
         "server.model_name": "what clients call the model; none: its own name",
+        "server.cors_origins": "origins whose web pages may ask",
         "server.max_body_bytes": "of a request",
         "server.max_prompt_tokens": "0: what the model can read",
         "server.max_running": "requests answered at once",
@@ -136,5 +139,7 @@ ABOUT: Mapping[str, str] = MappingProxyType(
         "server.request_timeout_s": "seconds that a request has",
         "server.grace_s": "seconds that running requests have when the server is stopped",
         "server.log_format": "a line of text, or of JSON",
+        "server.stats_file": "where its statistics go when it ends",
+        "server.trace_endpoint": "where traces go; none: as OTEL_EXPORTER_OTLP_ENDPOINT says",
     }
 )

@@ -19,7 +19,7 @@ from intrinsic.routing.calibration import Calibration
 
 PREFIX = "INTRINSIC_"
 REQUIRED = inspect.Parameter.empty
-_SECRETS = frozenset({"api_key", "password", "secret", "token"})
+_SECRETS = frozenset({"admin_key", "api_key", "password", "secret", "token"})
 _READ_FROM_FILES = {Calibration: Path}
 
 

@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
-from fastapi.responses import JSONResponse
-from starlette.requests import Request
+from importlib.metadata import PackageNotFoundError, version
 
-from intrinsic.server.envelope import ApiError, envelope
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from intrinsic.errors import IntrinsicError
+from intrinsic.server import health
+from intrinsic.server.envelope import ApiError
+from intrinsic.server.frame import RequestFrame
+from intrinsic.server.openapi import document
+from intrinsic.server.refusals import answer_error
 from intrinsic.server.service import Service
+
+ROUTERS: tuple[APIRouter, ...] = (health.router,)
+"""Every route, in the order of the documentation; none has routers within."""
+
+_REFUSED = (ApiError, IntrinsicError, RequestValidationError, HTTPException, ExceptionGroup)
 
 
 def make_app(service: Service) -> FastAPI:
     """Build the ASGI application of a service that is open."""
-    app = FastAPI(title="intrinsic")
+    app = FastAPI(
+        title="intrinsic",
+        version=_version(),
+        description="Routes each request to the LoRA adapters that fit it.",
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.service = service
-    app.add_exception_handler(ApiError, _refused)
+    for router in ROUTERS:
+        app.include_router(router)
+    for refused in _REFUSED:
+        app.add_exception_handler(refused, answer_error)
+    if service.options.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.options.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(RequestFrame, service=service)
+    document(app, ROUTERS, keys=service.keys is not None)
     return app
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ApiError)
-    body = envelope(error.status, error.message).model_dump()
-    return JSONResponse(body, error.status, headers=error.headers)
+def _version() -> str:
+    try:
+        return version("intrinsic-lora")
+    except PackageNotFoundError:
+        return "0"

@@ -11,7 +11,11 @@ from starlette.requests import HTTPConnection
 
 from intrinsic.config.server_options import ServerOptions
 from intrinsic.server.keys import Keys
+from intrinsic.server.metrics import ServiceMetrics
 from intrinsic.server.request_queue import RequestQueue
+from intrinsic.server.running import RunningRequests
+from intrinsic.server.scrub import Scrubber
+from intrinsic.server.tracing import Tracing
 from intrinsic.system import System
 
 if TYPE_CHECKING:
@@ -25,12 +29,20 @@ class Service:
     system: System
     options: ServerOptions
     keys: Keys | None
+    tracing: Tracing = field(default_factory=Tracing)
     queue: RequestQueue = field(init=False)
+    running: RunningRequests = field(init=False)
+    metrics: ServiceMetrics = field(init=False)
+    scrub: Scrubber = field(init=False)
+    """Takes paths of this machine out of a sentence for clients."""
 
     def __post_init__(self) -> None:
         self.queue = RequestQueue(
             max_running=self.options.max_running, max_queued=self.options.max_queued
         )
+        self.running = RunningRequests()
+        self.metrics = ServiceMetrics(self.system, self.queue)
+        self.scrub = Scrubber(self.options.folders)
         self._embedding: EmbeddingProvider | None = None
         self._opening = anyio.Lock()
 
@@ -38,6 +50,13 @@ class Service:
     def model_name(self) -> str:
         """What clients call the model."""
         return self.options.model_name or Path(self.system.backend.name).name
+
+    def issues(self) -> list[str]:
+        """What the service does without, in sentences."""
+        found = [self.scrub(str(problem)) for problem in self.system.plugins.problems]
+        if self.system.bus.suspended is not None:
+            found.append(f"the bus is suspended: {self.system.bus.suspended}")
+        return found
 
     async def embedding(self) -> EmbeddingProvider:
         """The encoder behind `/v1/embeddings`, loaded at the first call."""
@@ -52,6 +71,7 @@ class Service:
 
     async def close(self) -> None:
         """Give back what was opened here."""
+        self.tracing.close()
         if self._embedding is not None:
             await self._embedding.close()
 
