@@ -126,7 +126,7 @@ ABOUT: Mapping[str, str] = MappingProxyType(
         "server.host": "address that 'intrinsic serve' listens at",
         "server.port": "its port; 0: any free one",
         "server.auth": "whether a key is asked for; off on a loopback address alone",
-        "server.key_file": "where the keys are, made where it is not there; none: beside the user's settings",
+        "server.key_file": "where the keys are; none: a file beside the user's settings",
         "server.admin_key": "in place of the file's; said in the environment",
         "server.api_key": "the same, for those who may only ask",
         "server.folders": "where adapters may lie that clients name by path",

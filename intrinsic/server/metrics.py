@@ -38,7 +38,7 @@ class ServiceMetrics:
         self._first = self._histogram(
             "time_to_first_token_seconds", "From the request to its first token.", _LONG_S
         )
-        self._routed = self._counter("routed", "Routing decisions, by what came of them.", "outcome")
+        self._routed = self._counter("routed", "Routing decisions, by outcome.", "outcome")
         self._route = self._histogram("routing_seconds", "Choosing the adapters.", _SHORT_S)
         self._load = self._histogram("load_seconds", "Bringing them onto the device.", _SHORT_S)
         self._switch = self._histogram("switch_seconds", "Binding the mixture.", _SHORT_S)

@@ -24,7 +24,7 @@ _WITH_BODY = ("post", "put", "patch", "delete")
 
 
 def document(app: FastAPI, routers: Sequence[APIRouter], *, keys: bool) -> None:
-    """Have the application document itself, with its refusals; `keys` says that it asks for some."""
+    """Have the application document itself, with its refusals; with `keys` it asks for one."""
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
@@ -70,7 +70,7 @@ def _operations(routers: Sequence[APIRouter]) -> Iterator[tuple[str, str, APIRou
     for router in routers:
         for route in router.routes:
             assert isinstance(route, APIRoute), f"{route} is no route; list its router in ROUTERS"
-            for method in route.methods:
+            for method in route.methods or ():
                 yield route.path_format, method.lower(), route
 
 

@@ -74,9 +74,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """The handler of every error that a route raises."""
     service = service_of(request)
     refused = refusal(error, request.scope["state"]["account"].request_id)
-    return error_response(
-        refused.status, service.scrub(refused.message), headers=refused.headers
-    )
+    return error_response(refused.status, service.scrub(refused.message), headers=refused.headers)
 
 
 def error_response(

@@ -16,7 +16,9 @@ class Scrubber:
     """Knows the folders of this server, also those whose names have spaces."""
 
     def __init__(self, folders: Iterable[Path] = ()) -> None:
-        known = {str(path) for folder in (*folders, Path.home(), Path.cwd()) for path in _of(folder)}
+        known = {
+            str(path) for folder in (*folders, Path.home(), Path.cwd()) for path in _of(folder)
+        }
         self._known = sorted((path for path in known if path not in ("/", ".")), key=len)[::-1]
 
     def __call__(self, message: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -64,10 +64,8 @@ class Tracing:
             raise
         finally:
             span.end()
-            try:
+            with suppress(ValueError):  # of a generator that was closed from another task
                 _current.reset(token)
-            except ValueError:  # a generator that was closed from another task
-                pass
 
     def routed(self, receipt: Receipt) -> None:
         """Trace the routing and the loading that just ended, with the times of their receipt."""

@@ -1,0 +1,165 @@
+"""Every request has an id, a limit and one form of refusal, whoever asks."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from intrinsic.config.server_options import ServerOptions
+from tests.server.serving import Served, serving
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    options = ServerOptions(port=0, max_body_bytes=1000, cors_origins=("https://page.example",))
+    with serving(tmp_path_factory.mktemp("served"), options=options) as one:
+        yield one
+
+
+def refused(answer: httpx.Response, status: int, kind: str) -> str:
+    """Check the one form of a refusal, and return its sentence."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    message: str = body["message"]
+    assert body == {
+        "status_code": status,
+        "message": message,
+        "detail": message,
+        "error": {"message": message, "type": kind, "code": kind},
+    }
+    return message
+
+
+def test_health_needs_no_key(served: Served) -> None:
+    with served.client(key=None) as client:
+        answer = client.get("/health")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "healthy", "model": "tiny-llama", "issues": []}
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-API-Key", "X-Admin-Key"])
+def test_any_of_the_headers_carries_either_key(served: Served, header: str) -> None:
+    with served.client(key=None) as client:
+        for key, permission in ((served.api_key, "api"), (served.admin_key, "admin")):
+            value = f"Bearer {key}" if header == "Authorization" else key
+            answer = client.get("/v1/auth/permission", headers={header: value})
+            assert answer.json() == {"permission": permission}
+        sentence = refused(
+            client.get("/v1/auth/permission", headers={header: "Bearer of nothing"}),
+            401,
+            "authentication_error",
+        )
+        assert "of nothing" not in sentence
+
+
+def test_without_a_key_nothing_but_health_and_documentation(served: Served) -> None:
+    with served.client(key=None) as client:
+        answer = client.get("/v1/auth/permission")
+        refused(answer, 401, "authentication_error")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        refused(client.get("/metrics"), 401, "authentication_error")
+        assert client.get("/openapi.json").status_code == 200
+
+
+def test_a_key_that_is_no_ascii_is_not_known(served: Served) -> None:
+    with served.client(key=None) as client:
+        answer = client.get("/v1/auth/permission", headers={"X-API-Key": "schlüssel".encode()})
+    refused(answer, 401, "authentication_error")
+
+
+def test_unknown_routes_and_methods(served: Served) -> None:
+    with served.client() as client:
+        refused(client.get("/v2/nothing"), 404, "not_found")
+        answer = client.delete("/health")
+        refused(answer, 405, "invalid_request")
+        assert answer.headers["allow"] == "GET"
+
+
+def test_every_answer_has_the_id_of_its_request(served: Served) -> None:
+    with served.client() as client:
+        own = client.get("/health", headers={"X-Request-Id": "mine-7"})
+        assert own.headers["x-request-id"] == "mine-7"
+        made = {client.get("/v2/nothing").headers["x-request-id"] for _ in range(3)}
+        assert len(made) == 3
+        insane = client.get("/health", headers={"X-Request-Id": "a" * 200})
+        assert len(insane.headers["x-request-id"]) == 32
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(served: Served) -> None:
+    with served.client() as client:
+        sentence = refused(client.post("/v1/x", content=b"x" * 1001), 413, "invalid_request")
+    assert "1000 bytes" in sentence
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "many", "²"])
+def test_a_length_that_is_no_number_harms_nobody(served: Served, length: str) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection.putrequest("POST", "/v1/x")
+    connection.putheader("Content-Length", length.encode())
+    connection.endheaders()
+    try:
+        assert 400 <= connection.getresponse().status < 500
+    except http.client.HTTPException:
+        pass  # what is no HTTP need not be answered
+    finally:
+        connection.close()
+
+
+def test_pages_of_configured_origins_may_ask_and_no_others(served: Served) -> None:
+    ask = {"Access-Control-Request-Method": "GET"}
+    with served.client(key=None) as client:
+        good = client.options("/health", headers={"Origin": "https://page.example", **ask})
+        assert good.headers["access-control-allow-origin"] == "https://page.example"
+        bad = client.options("/health", headers={"Origin": "https://evil.example", **ask})
+        assert "access-control-allow-origin" not in bad.headers
+
+
+def test_without_keys_only_this_machine_by_its_own_name(tmp_path: Path) -> None:
+    options = ServerOptions(port=0, auth=False)
+    with (
+        serving(tmp_path, keys=None, options=options) as served,
+        served.client(key=None) as client,
+    ):
+        assert client.get("/v1/auth/permission").json() == {"permission": "admin"}
+        for headers in (
+            {"Host": "evil.example"},
+            {"Host": "evil.example:8000"},
+            {"Host": ""},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+        ):
+            refused(client.get("/health", headers=headers), 403, "permission_error")
+        local = {"Host": "localhost:9", "Origin": "http://[::1]:3000"}
+        assert client.get("/health", headers=local).status_code == 200
+
+
+def test_the_documentation_names_every_answer(served: Served) -> None:
+    with served.client(key=None) as client:
+        document: dict[str, Any] = client.get("/openapi.json").json()
+    text = json.dumps(document)
+    assert '"422"' not in text
+    assert "HTTPValidationError" not in text
+    permission = document["paths"]["/v1/auth/permission"]["get"]
+    assert {"200", "401", "500"} <= permission["responses"].keys()
+    assert permission["security"] == [{"bearer": []}, {"x-api-key": []}, {"x-admin-key": []}]
+    assert "401" not in document["paths"]["/health"]["get"]["responses"]
+
+
+def test_metrics_count_what_was_answered_and_have_no_path_of_a_client(served: Served) -> None:
+    with served.client() as client:
+        client.get("/health")
+        client.get("/v2/of-a-client")
+        answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert 'intrinsic_requests_total{method="GET",route="/health",status="200"}' in answer.text
+    assert 'route="unmatched",status="404"' in answer.text
+    assert "of-a-client" not in answer.text
+    for name in ("queue_waiting", "tier_bytes", "tier_evictions_total", "bus_dead_letters"):
+        assert f"intrinsic_{name}" in answer.text
