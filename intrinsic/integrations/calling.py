@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -47,10 +47,14 @@ class Loop:
 
     def _iterate(self, make: Callable[[], AsyncGenerator[_T, None]]) -> Iterator[_T]:
         found: queue.SimpleQueue[tuple[_T] | BaseException | None] = queue.SimpleQueue()
-        scope = anyio.CancelScope()
+        scopes: list[anyio.CancelScope] = []
+        left = threading.Event()
 
         async def pump() -> None:
-            with scope:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                if left.is_set():
+                    return
                 async with aclosing(make()) as items:
                     async for item in items:
                         found.put((item,))
@@ -71,8 +75,8 @@ class Loop:
                     raise item
                 yield item[0]
         finally:
-            if thread.is_alive():
-                call_on_loop(self._token, scope.cancel)
+            left.set()
+            call_on_loop(self._token, lambda: _cancel(scopes))
             thread.join()
 
     def _check_elsewhere(self) -> None:
@@ -82,3 +86,8 @@ class Loop:
                 "a plain call on the thread of the event loop would wait for itself; "
                 "use the async method there (ainvoke, astream), or call from another thread"
             )
+
+
+def _cancel(scopes: Iterable[anyio.CancelScope]) -> None:
+    for scope in scopes:
+        scope.cancel()

@@ -127,7 +127,7 @@ async def test_nothing_is_left_of_an_answer_that_was_cancelled(tmp_path: Path) -
                     scope.cancel()
         assert scope.cancelled_caught
         assert idle(backend)
-        assert system.manager.get_stats().leases == 0
+        assert system.manager.get_stats()["leases"] == 0
         async with answering(system, question) as answer:  # and the next is answered in full
             streamed = [piece async for piece in answer.pieces()]
         async with answering(system, question) as answer:
@@ -145,7 +145,7 @@ async def test_a_closed_answer_ends_with_the_next_piece(tmp_path: Path) -> None:
         assert tuple(found) == WORDS[:1]
         assert answer.generation is None
         assert system.backend.ended == [False]
-        assert system.manager.get_stats().leases == 0
+        assert system.manager.get_stats()["leases"] == 0
 
 
 def test_settings_are_checked_and_none_asks_for_nothing() -> None:
