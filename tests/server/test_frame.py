@@ -69,7 +69,7 @@ def test_without_a_key_nothing_but_health_and_documentation(served: Served) -> N
 
 def test_a_key_that_is_no_ascii_is_not_known(served: Served) -> None:
     with served.client(key=None) as client:
-        answer = client.get("/v1/auth/permission", headers={"X-API-Key": "schlüssel".encode()})
+        answer = client.get("/v1/auth/permission", headers=[(b"X-API-Key", "schlüssel".encode())])
     refused(answer, 401, "authentication_error")
 
 
