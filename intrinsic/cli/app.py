@@ -27,6 +27,7 @@ from intrinsic.cli.output import replace_what_cannot_be_written
 from intrinsic.cli.plugin_log import failures_in_a_line, tell_error
 from intrinsic.cli.registry_commands import add_registry_commands
 from intrinsic.cli.route_app import route_app
+from intrinsic.cli.serve_command import serve_command
 from intrinsic.cli.train_command import train_command
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.add_typer(adapters_app, name="adapters")
 app.add_typer(route_app, name="route")
 add_registry_commands(adapters_app)
 adapters_app.command("card")(card_command)
+app.command("serve")(serve_command)
 app.command("train")(train_command)
 app.add_typer(hypernet_app, name="hypernet")
 app.command("init")(init_command)

@@ -26,6 +26,14 @@ FLAGS = {
     "generation.max_new_tokens": "--max-tokens",
     "generation.temperature": "--temperature",
     "generation.seed": "--seed",
+    "server.host": "--host",
+    "server.port": "--port",
+    "server.auth": "--no-auth",
+    "server.key_file": "--key-file",
+    "server.model_name": "--model-name",
+    "server.log_format": "--log-format",
+    "server.grace_s": "--grace",
+    "server.stats_file": "--stats-file",
 }
 """What the keys that commands have options for are called there."""
 

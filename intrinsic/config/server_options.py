@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, get_args
 
 from intrinsic.errors import ConfigError
 
 LogFormat = Literal["text", "json"]
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +72,39 @@ class ServerOptions:
         for name, (valid, words) in limits.items():
             if not valid:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be {words}")
+        self._check_who_is_let_in()
+
+    def _check_who_is_let_in(self) -> None:
+        if not self.host.strip():
+            raise ConfigError("host is empty; name an address, or leave it out")
+        if not self.auth and not is_loopback(self.host):
+            raise ConfigError(
+                f"auth is false, and {self.host!r} can be reached from other machines; ask for "
+                "keys, or listen at 127.0.0.1"
+            )
+        if (self.admin_key is None) != (self.api_key is None):
+            given, other = ("api_key", "admin_key")
+            if self.api_key is None:
+                given, other = other, given
+            raise ConfigError(f"{given} is given without {other}; give both, or neither")
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"cors_origins has {origin!r}; an origin is as https://example.org or "
+                    "http://localhost:3000, without a path"
+                )
+        if "*" in self.cors_origins and not self.auth:
+            raise ConfigError(
+                "cors_origins has '*', and no key is asked for: then every web page could ask; "
+                "name the origins, or ask for keys"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name is one of this machine's own that no other can reach."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

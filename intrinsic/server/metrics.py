@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.samples import Sample
 
 from intrinsic.receipt import Receipt
 from intrinsic.server.request_queue import RequestQueue
@@ -22,6 +26,7 @@ class ServiceMetrics:
     """Counters of one service, in a registry of their own. Times given are in milliseconds."""
 
     def __init__(self, system: System, queue: RequestQueue) -> None:
+        self._born = time.monotonic()
         self.registry = CollectorRegistry()
         self.registry.register(SystemMetrics(system, queue))
         self._requests = self._counter(
@@ -70,6 +75,22 @@ class ServiceMetrics:
         self._tokens.labels("prompt").inc(prompt)
         self._tokens.labels("completion").inc(completion)
 
+    def statistics(self) -> dict[str, object]:
+        """The sums of it all, for people."""
+        answered = _samples(self._requests)
+        by_status = {
+            f"{first}xx": _sum(s for s in answered if s.labels["status"][0] == first)
+            for first in "2345"
+        }
+        return {
+            "uptime_s": round(time.monotonic() - self._born, 1),
+            "requests": _sum(answered),
+            "requests_by_status": by_status,
+            "ended_early": _by(self._ended, "why"),
+            "tokens": _by(self._tokens, "kind"),
+            "routed": _by(self._routed, "outcome"),
+        }
+
     def text(self) -> bytes:
         """Everything, in Prometheus' text form, of media type `TEXT`."""
         return generate_latest(self.registry)
@@ -83,6 +104,19 @@ class ServiceMetrics:
         return Histogram(
             f"intrinsic_{name}", about, labels, registry=self.registry, buckets=buckets
         )
+
+
+def _sum(samples: Iterable[Sample]) -> int:
+    return sum(int(sample.value) for sample in samples)
+
+
+def _by(counter: Counter, label: str) -> dict[str, int]:
+    return {sample.labels[label]: int(sample.value) for sample in _samples(counter)}
+
+
+def _samples(counter: Counter) -> list[Sample]:
+    """Its values by labels, without the times at which they began."""
+    return [s for one in counter.collect() for s in one.samples if s.name.endswith("_total")]
 
 
 def outcome_of(receipt: Receipt) -> str:

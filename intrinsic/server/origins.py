@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from intrinsic.config.server_options import ServerOptions
+from intrinsic.config.server_options import ServerOptions, is_loopback
 from intrinsic.server.envelope import ApiError
 
 
@@ -49,13 +48,3 @@ def _is_here(url: str) -> bool:
     except ValueError:
         return False
     return is_loopback(name)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or a name is one of this machine's own that no other can reach."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

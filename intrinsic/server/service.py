@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 from starlette.requests import HTTPConnection
 
+from intrinsic.bundled import BUNDLED_NAME, base_path
 from intrinsic.config.server_options import ServerOptions
 from intrinsic.server.keys import Keys
 from intrinsic.server.metrics import ServiceMetrics
@@ -42,14 +44,18 @@ class Service:
         )
         self.running = RunningRequests()
         self.metrics = ServiceMetrics(self.system, self.queue)
-        self.scrub = Scrubber(self.options.folders)
+        adapters = self.system.settings.project.adapters
+        self.scrub = Scrubber((*self.options.folders, *([adapters] if adapters else [])))
         self._embedding: EmbeddingProvider | None = None
         self._opening = anyio.Lock()
 
     @property
     def model_name(self) -> str:
         """What clients call the model."""
-        return self.options.model_name or Path(self.system.backend.name).name
+        if self.options.model_name is not None:
+            return self.options.model_name
+        loaded = Path(self.system.backend.name)
+        return BUNDLED_NAME if loaded == base_path() else loaded.name
 
     def issues(self) -> list[str]:
         """What the service does without, in sentences."""
@@ -71,7 +77,8 @@ class Service:
 
     async def close(self) -> None:
         """Give back what was opened here."""
-        self.tracing.close()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.tracing.close)
         if self._embedding is not None:
             await self._embedding.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -36,10 +36,16 @@ _NONE = Span()
 
 
 class Tracing:
-    """Makes spans with a tracer of OpenTelemetry, and none without one."""
+    """Makes spans with a tracer of OpenTelemetry, and none without one.
 
-    def __init__(self, tracer: Tracer | None = None) -> None:
+    `close` sends what was not sent yet; it is called in a thread.
+    """
+
+    def __init__(
+        self, tracer: Tracer | None = None, *, close: Callable[[], object] = lambda: None
+    ) -> None:
         self._tracer = tracer
+        self.close = close
 
     @contextmanager
     def span(
@@ -81,9 +87,6 @@ class Tracing:
         load = self._start("load", start=loading)
         Span(load).note(mixture=shown(receipt.mixture))
         load.end(end)
-
-    def close(self) -> None:
-        """Send what was not sent yet."""
 
     def _start(
         self, name: str, headers: Mapping[str, str] | None = None, *, start: int | None = None

@@ -143,7 +143,7 @@ def test_settings_of_equal_values_are_equal_wherever_they_came_from(places: Plac
 def test_an_unknown_key_is_refused_with_the_nearest(places: Places) -> None:
     with pytest.raises(ConfigError, match=r"unknown key 'routing.topk'; did you mean"):
         places.load().origin("routing.topk")
-    assert nearest("api_key") == "llm.endpoint.api_key"
+    assert nearest("base_url") == "llm.endpoint.base_url"
 
 
 def test_secrets_are_shown_nowhere(places: Places) -> None:
