@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from intrinsic.cli.output import OurConsole, tell
-from intrinsic.cli.registry_place import asked_place
-from intrinsic.cli.session import loading, tell_left_out
+from intrinsic.cli.session import check_flags, loading, tell_left_out
 from intrinsic.config import Settings
 from intrinsic.config.layers import user_file
 from intrinsic.errors import ConfigError
@@ -35,7 +34,7 @@ async def run_serve(settings: Settings) -> None:
             f"'intrinsic serve' needs {error.name}, which cannot be imported; "
             + how_to_install("serve")
         ) from None
-    asked_place(settings.project)
+    check_flags(settings)
     own = user_file(os.environ)
     prepared = prepare(settings, None if own is None else own.with_name("keys.json"))
     log_to_standard_error(settings.server_options().log_format)

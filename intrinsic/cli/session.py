@@ -31,6 +31,19 @@ async def open_session(settings: Settings) -> AsyncIterator[System]:
 
     Raises `ConfigError` for a calibration that was asked for and is not used.
     """
+    check_flags(settings)
+    async with AsyncExitStack() as stack:
+        with loading("loading", ("model", "router")) as done:
+            opening = system.open_system(settings, tell=tell_left_out, loaded=done)
+            opened = await stack.enter_async_context(opening)
+        yield opened
+
+
+def check_flags(settings: Settings) -> None:
+    """Raise `ConfigError` for a calibration that was asked for and is not used.
+
+    Where no adapters are named, say that the bundled ones are used.
+    """
     router = str(settings.value("routing.router"))
     if settings.origin(_CALIBRATION) == FLAGS[_CALIBRATION] and router == "llm":
         raise ConfigError(
@@ -38,11 +51,6 @@ async def open_session(settings: Settings) -> AsyncIterator[System]:
             "leave it out, or choose cascade, hybrid, embedding or keyword"
         )
     asked_place(settings.project)
-    async with AsyncExitStack() as stack:
-        with loading("loading", ("model", "router")) as done:
-            opening = system.open_system(settings, tell=tell_left_out, loaded=done)
-            opened = await stack.enter_async_context(opening)
-        yield opened
 
 
 async def cards_of(project: Project) -> tuple[AdapterCard, ...]:

@@ -164,8 +164,11 @@ def test_a_calibration_of_the_settings_is_for_routers_that_use_it(
 
 def test_flags_are_called_what_they_are() -> None:
     assert set(FLAGS) <= set(KEYS)
+    served = {flag for key, flag in FLAGS.items() if key.startswith("server.")}
+    decoded = {flag for key, flag in FLAGS.items() if key.startswith("generation.")}
     for command, flags in (
-        ("ask", set(FLAGS.values())),
+        ("ask", set(FLAGS.values()) - served),
+        ("serve", set(FLAGS.values()) - decoded),
         ("route TEXT", {"--router", "--top-k", "--calibration", "--adapters-dir", "--registry"}),
     ):
         text = run(*command.split(), "--help").stdout
