@@ -50,7 +50,7 @@ class FactorBank:
         self.A = torch.empty(0, in_features, dtype=dtype, device=device)  # (R, in)
         self.B = torch.empty(0, out_features, dtype=dtype, device=device)  # (R, out)
         self._views: dict[str, BankView] = {}
-        self._parts: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._parts: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
         self._free = FreeRows()
 
     @property
@@ -75,6 +75,16 @@ class FactorBank:
         found = parts.get((start, stop))
         if found is None:
             found = parts[start, stop] = (self.A[start:stop].T, self.B[start:stop])
+        return found
+
+    def by_row(self, start: int, count: int, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of `count` ranges side by side: `(count, in, rank)` and `(count, rank, out)`."""
+        parts = self._parts
+        found = parts.get((start, count, rank))
+        if found is None:
+            rows = slice(start, start + count * rank)
+            A, B = (stack[rows].view(count, rank, -1) for stack in (self.A, self.B))
+            found = parts[start, count, rank] = (A.transpose(1, 2), B)
         return found
 
     def add(self, adapter: str, prepared: Prepared) -> None:

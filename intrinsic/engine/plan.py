@@ -7,7 +7,7 @@ nothing is copied, and which adapters share a run only moves the last bits of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -15,10 +15,12 @@ from intrinsic.engine.active import Active
 from intrinsic.engine.bank import BankView, FactorBank
 from intrinsic.engine.layout import Place
 from intrinsic.engine.ordinary import ordinary
+from intrinsic.engine.own_rows import Apart, OwnRun, own_run, rows_apart
 from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
 
 _T = TypeVar("_T")
+_UNKNOWN: Any = object()
 
 Found = tuple[Place, tuple[float, ...]]
 """Where an adapter's rows are, and its weight in each mixture."""
@@ -68,11 +70,12 @@ class RowsRun(NamedTuple):
 
 
 class RowsPlan(NamedTuple):
-    """A mixture per row: the runs; gain and bias are `(rows, 1, out)`."""
+    """A mixture per row: the runs, or `own` in their place; gain and bias are `(rows, 1, out)`."""
 
     runs: tuple[RowsRun, ...]
     bias: torch.Tensor | None
     gain: torch.Tensor | None
+    own: OwnRun | None = None
 
 
 def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPlan | None:
@@ -89,27 +92,44 @@ def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPla
     return SharedPlan(runs, *_extras(found, lambda weight: weight))
 
 
-def plan_rows(bank: FactorBank, active: Active) -> RowsPlan | None:
-    """Work out how a layer serves a mixture per row; None where none of them changes it."""
+def plan_rows(bank: FactorBank, active: Active, *, stacked: bool = False) -> RowsPlan | None:
+    """Work out how a layer serves a mixture per row; None where none of them changes it.
+
+    With `stacked` it is served by runs, whatever the rows use.
+    """
     found = [(v, a) for a in active.adapters if (v := bank.get(a)) is not None]
     if not found:
         return None
-    key = (bank.A.dtype, bank.A.device, *(view.place for view, _ in found))
-    spans: tuple[Span, ...] | None = active.plans.get(key)
-    if spans is None:
-        places = [(view.place, active.column(adapter)) for view, adapter in found]
-        spans = active.plans[key] = _spans(places, bank.B, gap=_GAP, shared=False)
-    runs = tuple(
-        RowsRun(*bank.part(s.start, s.stop), s.weights, s.unused)
-        for s in spans
-        if isinstance(s.weights, torch.Tensor) and s.unused is not None
-    )
+    layout = (bank.A.dtype, bank.A.device, *(view.place for view, _ in found))
+    apart: Apart | None = None if stacked else active.plans.get(layout, _UNKNOWN)
+    if apart is _UNKNOWN:
+        apart = active.plans[layout] = rows_apart(active, found, bank.B)
+    own = None if apart is None else own_run(bank, apart)
+    runs = _rows_runs(bank, active, found, layout) if own is None else ()
 
     def tall(adapter: str) -> torch.Tensor:
         made = torch.tensor(active.column(adapter), dtype=bank.A.dtype)[:, None, None]
         return made.to(bank.A.device, non_blocking=True)
 
-    return RowsPlan(runs, *_extras(found, tall))
+    return RowsPlan(runs, *_extras(found, tall), own)
+
+
+def _rows_runs(
+    bank: FactorBank,
+    active: Active,
+    found: Sequence[tuple[BankView, str]],
+    layout: tuple[object, ...],
+) -> tuple[RowsRun, ...]:
+    key = ("runs", *layout)
+    spans: tuple[Span, ...] | None = active.plans.get(key)
+    if spans is None:
+        places = [(view.place, active.column(adapter)) for view, adapter in found]
+        spans = active.plans[key] = _spans(places, bank.B, gap=_GAP, shared=False)
+    return tuple(
+        RowsRun(*bank.part(s.start, s.stop), s.weights, s.unused)
+        for s in spans
+        if isinstance(s.weights, torch.Tensor) and s.unused is not None
+    )
 
 
 def _spans(

@@ -47,6 +47,8 @@ class SideCar:
         self._in, self._out = target.in_features, target.out_features
         self._dtype = weight.dtype
         self._embeds = target.is_embedding
+        self._is_expert = ".experts." in target.name
+        self._is_plain = not (self._embeds or self._is_expert)
         self._attached = False
         self._makes_new = False
         self._own_forward: Callable[..., torch.Tensor] | None = None
@@ -124,13 +126,17 @@ class SideCar:
         return out
 
     def _beside_rows(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        x = self._by_row(x, len(active.rows))
-        out = self._own(y)
-        rows, tokens = x.shape[:2]
-        if tokens >= ROW_BY_ROW_TOKENS:
-            self._each_row(active, x, out.view(rows, tokens, self._out))
+        rows = len(active.rows)
+        if self._is_plain and x.dim() == y.dim() == 3 and len(x) == rows:
+            by_row, out = x, self._own(y)
+            each = out
         else:
-            self._stacked(active, x, out.view(-1, self._out))
+            by_row, out = self._by_row(x, rows), self._own(y)
+            each = out.view(rows, -1, self._out)
+        if by_row.shape[1] >= ROW_BY_ROW_TOKENS:
+            self._each_row(active, by_row, each)
+        else:
+            self._stacked(active, by_row, each)
         return out
 
     def _own(self, y: torch.Tensor) -> torch.Tensor:
@@ -172,27 +178,32 @@ class SideCar:
     def _stacked(self, active: Active, x: torch.Tensor, out: torch.Tensor) -> None:
         """A mixture per row, all at once: products with the adapters that any row uses.
 
-        Shape: x `(rows, tokens, in)`, out `(rows * tokens, out)`.
+        Shape: x `(rows, tokens, in)`, out `(rows, tokens, out)`.
         """
         plan = active.plans.get(self, active)
         if plan is active:
             self._check_current()
-            plan = active.plans[self] = plan_rows(self.bank, active)
+            plan = active.plans[self] = plan_rows(self.bank, active, stacked=self._embeds)
         if plan is None:
             return
-        rows, tokens = x.shape[:2]
-        by_row = out.view(rows, tokens, self._out)
         if plan.gain is not None:
-            by_row.addcmul_(self._product(by_row), plan.gain)
+            out.addcmul_(self._product(out), plan.gain)
         if plan.bias is not None:
-            by_row.add_(plan.bias)
-        flat = self._flat(x)
+            out.add_(plan.bias)
+        if (own := plan.own) is not None:
+            hidden = torch.bmm(x, own.At)  # (rows, tokens, r)
+            if isinstance(own.weights, float):
+                out.baddbmm_(hidden, own.B, alpha=own.weights)
+            else:
+                out.baddbmm_(hidden.mul_(own.weights), own.B)
+            return
+        flat, sums = self._flat(x), out.view(-1, self._out)
         for run in plan.runs:
             hidden = self._down(flat, run.At)  # (rows * tokens, R)
-            each = hidden.view(rows, tokens, hidden.shape[-1])
+            each = hidden.view(*out.shape[:2], hidden.shape[-1])
             # A row that does not use an adapter must not see its overflow: inf * 0 is NaN.
             each.mul_(run.weights[:, None]).masked_fill_(run.unused[:, None], 0.0)
-            out.addmm_(hidden, run.B)
+            sums.addmm_(hidden, run.B)
 
     def _down(self, x: torch.Tensor, At: torch.Tensor) -> torch.Tensor:
         """`A x` as a tensor of its own; x `(tokens, in)` or ids, to `(tokens, R)`."""
@@ -219,7 +230,7 @@ class SideCar:
         target = self.target
         width = () if target.is_embedding else (target.in_features,)
         first, flat = x.shape[0], not target.is_embedding and x.dim() == 2
-        if ".experts." in target.name or first % rows or not (flat or first == rows):
+        if self._is_expert or first % rows or not (flat or first == rows):
             raise MixtureError(
                 f"{target.name} got {first} inputs for {rows} mixtures and cannot tell which input "
                 "belongs to which; run these requests one mixture at a time"
