@@ -223,6 +223,10 @@ class AdapterRegistry:
         """Return all known versions of a name, oldest first; none of an unknown one."""
         return sorted(self._versions.get(name, {}).values(), key=_place)
 
+    def all_versions(self) -> list[AdapterEntry]:
+        """Return every known version, by name, oldest first."""
+        return [entry for name in sorted(self._versions) for entry in self.versions(name)]
+
     async def demand_fit(self, key: str) -> None:
         """Raise `IncompatibleAdapterError` for an adapter that `fit` says is for another model.
 

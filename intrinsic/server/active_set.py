@@ -1,0 +1,66 @@
+"""The adapters that requests get which ask for nothing: one set, whichever protocol changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from intrinsic.registry import AdapterRegistry
+from intrinsic.selection import Selection
+from intrinsic.server.envelope import ApiError
+from intrinsic.server.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Which adapters are active now, and which could not be had, as they were asked for."""
+
+    success: tuple[str, ...]
+    failure: tuple[str, ...]
+
+
+async def replace_active(
+    service: Service, wanted: Mapping[str, float], *, at_once: bool = False
+) -> Replaced:
+    """Make adapters with their factors the active ones, less those that cannot be had.
+
+    It waits for the generations that run, unless it is to be done `at_once`; they keep what they
+    started with in any case. Raises a 400 for an adapter that is named twice, and what
+    `RequestQueue.alone` and `AdapterManager.swap` raise; then nothing has changed.
+    """
+    _refuse_twice(wanted, service.system.registry)
+    if at_once:
+        return await _replace(service, wanted)
+    async with service.queue.alone():
+        return await _replace(service, wanted)
+
+
+async def _replace(service: Service, wanted: Mapping[str, float]) -> Replaced:
+    manager = service.system.manager
+    receipt = await manager.apply([Selection(name, weight=w) for name, w in wanted.items()])
+    await manager.swap(receipt.selections)
+    had = {selection.adapter for selection in receipt.selections}
+    return Replaced(
+        tuple(name for name in wanted if name in had),
+        tuple(name for name in wanted if name not in had),
+    )
+
+
+def shown(registry: AdapterRegistry, key: str) -> str:
+    """The shortest name that means an adapter (`name@version`) to clients."""
+    name = key.rpartition("@")[0]
+    try:
+        return name if registry.get_adapter(name).key == key else key
+    except LookupError:  # no version of that name is active
+        return key
+
+
+def _refuse_twice(wanted: Mapping[str, float], registry: AdapterRegistry) -> None:
+    seen: dict[str, str] = {}
+    for name in wanted:
+        key = registry.get_adapter(name).key if registry.knows(name) else name
+        if key in seen:
+            raise ApiError(
+                400, f"{seen[key]!r} and {name!r} are the same adapter; name it once"
+            )
+        seen[key] = name
