@@ -60,7 +60,5 @@ def _refuse_twice(wanted: Mapping[str, float], registry: AdapterRegistry) -> Non
     for name in wanted:
         key = registry.get_adapter(name).key if registry.knows(name) else name
         if key in seen:
-            raise ApiError(
-                400, f"{seen[key]!r} and {name!r} are the same adapter; name it once"
-            )
+            raise ApiError(400, f"{seen[key]!r} and {name!r} are the same adapter; name it once")
         seen[key] = name

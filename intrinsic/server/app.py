@@ -10,14 +10,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from intrinsic.errors import IntrinsicError
-from intrinsic.server import health
+from intrinsic.server import health, llama_cpp, tabby, vllm
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.frame import RequestFrame
 from intrinsic.server.openapi import document
 from intrinsic.server.refusals import answer_error
 from intrinsic.server.service import Service
 
-ROUTERS: tuple[APIRouter, ...] = (health.router,)
+ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    tabby.router,
+    vllm.router,
+    llama_cpp.router,
+)
 """Every route, in the order of the documentation; none has routers within."""
 
 _REFUSED = (ApiError, IntrinsicError, RequestValidationError, HTTPException, ExceptionGroup)

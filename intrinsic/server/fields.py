@@ -8,10 +8,11 @@ from pydantic import Field, StringConstraints
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
-AdapterName = Annotated[
-    str, StringConstraints(min_length=1, max_length=320, pattern=_PRINTABLE)
-]
+AdapterName = Annotated[str, StringConstraints(min_length=1, max_length=320, pattern=_PRINTABLE)]
 """`name`, or `name@version`."""
+
+Line = Annotated[str, StringConstraints(max_length=320, pattern=_PRINTABLE)]
+"""A short text on one line, or nothing."""
 
 ServerPath = Annotated[str, StringConstraints(max_length=4096, pattern=_PRINTABLE)]
 """A path on the server."""

@@ -17,6 +17,7 @@ from intrinsic.server.metrics import ServiceMetrics
 from intrinsic.server.request_queue import RequestQueue
 from intrinsic.server.running import RunningRequests
 from intrinsic.server.scrub import Scrubber
+from intrinsic.server.served_adapters import ServedAdapters
 from intrinsic.server.tracing import Tracing
 from intrinsic.system import System
 
@@ -35,6 +36,7 @@ class Service:
     queue: RequestQueue = field(init=False)
     running: RunningRequests = field(init=False)
     metrics: ServiceMetrics = field(init=False)
+    adapters: ServedAdapters = field(init=False)
     scrub: Scrubber = field(init=False)
     """Takes paths of this machine out of a sentence for clients."""
 
@@ -44,8 +46,8 @@ class Service:
         )
         self.running = RunningRequests()
         self.metrics = ServiceMetrics(self.system, self.queue)
-        adapters = self.system.settings.project.adapters
-        self.scrub = Scrubber((*self.options.folders, *([adapters] if adapters else [])))
+        self.adapters = ServedAdapters(self.system, self.options)
+        self.scrub = Scrubber(self.adapters.folders.roots)
         self._embedding: EmbeddingProvider | None = None
         self._opening = anyio.Lock()
 

@@ -81,7 +81,7 @@ async def load_loras(asked: LoraLoadRequest, service: Serving, _: Admin) -> Lora
     It waits for the generations that run, unless `skip_queue`.
     """
     if not asked.loras:
-        raise ApiError(400, "loras is empty; name adapters as {\"name\": ..., \"scaling\": 1.0}")
+        raise ApiError(400, 'loras is empty; name adapters as {"name": ..., "scaling": 1.0}')
     wanted: dict[str, float] = {}
     for lora in asked.loras:
         if lora.name in wanted:

@@ -1,0 +1,18 @@
+"""What the routes about adapters share."""
+
+from __future__ import annotations
+
+from intrinsic.config.server_options import ServerOptions
+from intrinsic.server.adapter_ids import AdapterIds
+from intrinsic.server.folders import Folders
+from intrinsic.server.runtime_adapters import RuntimeAdapters
+from intrinsic.system import System
+
+
+class ServedAdapters:
+    """Where adapters may lie, which numbers they have, and what was added at run time."""
+
+    def __init__(self, system: System, options: ServerOptions) -> None:
+        self.folders = Folders.of(system, options)
+        self.ids = AdapterIds(system.registry)
+        self.runtime = RuntimeAdapters(system, self.folders)
