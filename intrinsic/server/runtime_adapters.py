@@ -30,6 +30,11 @@ class RuntimeAdapters:
         self._latest: dict[str, str] = {}  # the version that a name had last
         self._changing = anyio.Lock()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What was loaded and not unloaded."""
+        return tuple(self._loaded)
+
     async def load(self, name: str, path: str, *, in_place: bool = False) -> None:
         """Bring the adapter at `path` onto the device, and offer it under `name`.
 

@@ -100,7 +100,7 @@ async def tiny_system(
                 AdapterCatalog(folder / "adapters.db", bus=bus)
             )
             for name in ADAPTERS:
-                await opened.register(Newcomer(adapters / name))
+                await opened.register(Newcomer(adapters / name, base_model="tiny-llama"))
             registry = opened
         made = backend or TransformersBackend(model, tiny.tokenizer(chat=True), name="tiny-llama")
         manager, router = setup_weight_interface(
