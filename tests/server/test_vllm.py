@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+import torch
 
 from intrinsic.config.server_options import ServerOptions
 from tests import tiny
@@ -183,8 +184,8 @@ def test_an_adapter_that_cannot_be_loaded_changes_nothing(
     wrong = tiny.write_files(
         folder / "allowed" / "wrong",
         {
-            "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": tiny.torch.ones(4, 7),
-            "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight": tiny.torch.ones(9, 4),
+            "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(4, 7),
+            "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight": torch.ones(9, 4),
         },
         target_modules=["q_proj"],
     )
