@@ -23,7 +23,7 @@ from intrinsic.backends.host_tier import HostTier
 from intrinsic.backends.job import Job
 from intrinsic.backends.options import GREEDY, GenerationOptions
 from intrinsic.backends.pretrained import load_pretrained
-from intrinsic.backends.prompt import Prompt
+from intrinsic.backends.prompt import Prompt, RawPrompt
 from intrinsic.backends.prompt_encoder import PromptEncoder
 from intrinsic.backends.rows_cache import can_batch
 from intrinsic.backends.running import Runner, Running
@@ -104,6 +104,11 @@ class TransformersBackend:
     def count_tokens(self, prompt: Prompt) -> int:
         """How many tokens a prompt has, framed by the chat template as `generate` frames it."""
         return len(self._encoder.all_ids(prompt))
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of token ids. Raises `BackendError` for ids that the model lacks."""
+        known = self._encoder.all_ids(RawPrompt(ids=tuple(ids)))
+        return str(self.tokenizer.decode(known, skip_special_tokens=True))
 
     def get_capabilities(self) -> frozenset[Capability]:
         """Everything."""

@@ -13,15 +13,20 @@ from intrinsic.errors import IntrinsicError
 from intrinsic.server import health, llama_cpp, tabby, vllm
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.frame import RequestFrame
+from intrinsic.server.openai import chat, completions, embeddings, models
 from intrinsic.server.openapi import document
 from intrinsic.server.refusals import answer_error
 from intrinsic.server.service import Service
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
+    chat.router,
+    completions.router,
+    embeddings.router,
     tabby.router,
     vllm.router,
     llama_cpp.router,
+    models.router,  # last: its ids may be whatever no other route under /v1/models/ is
 )
 """Every route, in the order of the documentation; none has routers within."""
 

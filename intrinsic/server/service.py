@@ -72,7 +72,9 @@ class Service:
 
         async with self._opening:
             if self._embedding is None:
-                provider = EmbeddingProvider(self.system.settings.embedding_options())
+                provider = EmbeddingProvider(
+                    self.system.settings.embedding_options(), registry=self.system.registry
+                )
                 await provider.initialize()
                 self._embedding = provider
         return self._embedding

@@ -1,0 +1,131 @@
+"""What a request is to run under: what its `model` and its `lora` say together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from intrinsic.mixture import BASE, Mixture
+from intrinsic.registry import AdapterRegistry
+from intrinsic.server.envelope import ApiError
+from intrinsic.server.openai.lora_field import Lora, Part, parse_mixture
+from intrinsic.server.service import Service
+
+AUTO, BASE_NAME = "auto", "base"
+_NO_LORA = Lora()
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`mixture` is fixed; without one the request is routed, or, where `active`, takes what is
+    active now. `receipt` is the id of a request whose routing serves.
+    """
+
+    mixture: Mixture | None = None
+    active: bool = False
+    receipt: str | None = None
+    lora: Lora = field(default_factory=Lora)
+
+
+def target_of(service: Service, model: str | None, lora: Lora | None) -> Target:
+    """Read both. Raises a 404 for what is not known, a 400 where they contradict each other."""
+    said = lora or _NO_LORA
+    plain = model in (None, "", service.model_name)
+    if said.mixture is not None:
+        if not plain and model != AUTO:
+            raise ApiError(
+                400, f"'lora' fixes the mixture and so does model {model!r:.80}; leave one out"
+            )
+        if said.routes or said.request_id is not None:
+            raise ApiError(400, "'lora' fixes a mixture and says how to route; leave one out")
+        return Target(_mixture(service, said.mixture), lora=said)
+    if said.request_id is not None:
+        if said.routes or not (plain or model == AUTO):
+            raise ApiError(
+                400,
+                "'lora' names the request whose routing serves, and asks for another one as well; "
+                "leave one out",
+            )
+        return Target(receipt=said.request_id, lora=said)
+    if model == AUTO or (plain and said.routes):
+        return Target(lora=said)
+    if said.routes:
+        raise ApiError(
+            400, f"'lora' says how to route and model {model!r:.80} fixes the mixture; ask 'auto'"
+        )
+    if plain:
+        return Target(active=True, lora=said)
+    assert model is not None
+    if model == BASE_NAME:
+        return Target(BASE, lora=said)
+    return Target(_named(service, model), lora=said)
+
+
+def known_models(service: Service) -> list[str]:
+    """Everything that `model` may be, but for mixtures."""
+    names = [entry.name for entry in service.system.registry.list_adapters()]
+    return [AUTO, BASE_NAME, service.model_name, *dict.fromkeys(names)]
+
+
+def _named(service: Service, model: str) -> Mixture:
+    registry = service.system.registry
+    if registry.knows(model):
+        return _mixture(service, [(model, 1.0)])
+    try:
+        parts = parse_mixture(model)
+    except ValueError as error:
+        raise ApiError(404, f"unknown model: {error}") from None
+    return _mixture(service, _whole_names(parts, model, registry))
+
+
+def _whole_names(
+    parts: Iterable[tuple[str, float]], model: str, registry: AdapterRegistry
+) -> list[Part]:
+    """The parts of a mixture; a name may have a colon and figures after it."""
+    found: list[Part] = []
+    for text, (name, weight) in zip(model.split("+"), parts, strict=True):
+        whole = registry.knows(text.strip())
+        found.append((text.strip(), 1.0) if whole else (name, weight))
+    return found
+
+
+def _mixture(service: Service, parts: Iterable[Part]) -> Mixture:
+    registry = service.system.registry
+    keyed = [(registry.get_adapter(_name(service, who)).key, weight) for who, weight in parts]
+    mixture = Mixture.of(keyed)
+    if len(mixture.entries) > registry.max_loaded:
+        raise ApiError(
+            400,
+            f"a mixture of {len(mixture.entries)} adapters was asked for; at most "
+            f"{registry.max_loaded} are on the device at once (manager.max_loaded)",
+        )
+    return mixture
+
+
+def _name(service: Service, who: str | int) -> str:
+    if isinstance(who, int):
+        return _numbered(service, who)
+    if not service.system.registry.knows(who):
+        raise unknown(service, who)
+    return who
+
+
+def _numbered(service: Service, number: int) -> str:
+    ids = getattr(service, "adapter_ids", None)
+    if ids is None:
+        raise ApiError(404, f"no adapter has the id {number}; GET /lora-adapters lists them")
+    name: str = ids.name_of(number)
+    return name
+
+
+def unknown(service: Service, name: str) -> ApiError:
+    """The refusal of a model or an adapter that is not known, with the nearest that is."""
+    known = known_models(service)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(known[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
+    return ApiError(
+        404, f"unknown model {name!r:.80}{hint}; known: {listed}; GET /v1/models lists them"
+    )
