@@ -24,10 +24,18 @@ def _prompts(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and value and all(type(one) is int for one in value):
-        return [value]
-    if isinstance(value, list) and not all(isinstance(one, str | list) for one in value):
-        raise ValueError("a prompt is a text or a list of token ids, or a list of such")
+        value = [value]
+    if isinstance(value, list) and not all(isinstance(one, str) or _are_ids(one) for one in value):
+        raise ValueError(
+            f"a prompt is a text, a list of token ids from 0 to {_LONGEST_ID - 1}, or a list of such"
+        )
     return value
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list) and all(
+        type(one) is int and 0 <= one < _LONGEST_ID for one in value
+    )
 
 
 class CompletionRequest(Sampling):

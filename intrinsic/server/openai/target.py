@@ -95,29 +95,22 @@ def _mixture(service: Service, parts: Iterable[Part]) -> Mixture:
     registry = service.system.registry
     keyed = [(registry.get_adapter(_name(service, who)).key, weight) for who, weight in parts]
     mixture = Mixture.of(keyed)
-    if len(mixture.entries) > registry.max_loaded:
+    most = service.system.manager.options.max_loaded or registry.max_loaded
+    if len(mixture.entries) > most:
         raise ApiError(
             400,
-            f"a mixture of {len(mixture.entries)} adapters was asked for; at most "
-            f"{registry.max_loaded} are on the device at once (manager.max_loaded)",
+            f"a mixture of {len(mixture.entries)} adapters was asked for; at most {most} are on "
+            "the device at once (manager.max_loaded)",
         )
     return mixture
 
 
 def _name(service: Service, who: str | int) -> str:
     if isinstance(who, int):
-        return _numbered(service, who)
+        return service.adapters.ids.name_of(who)
     if not service.system.registry.knows(who):
         raise unknown(service, who)
     return who
-
-
-def _numbered(service: Service, number: int) -> str:
-    ids = getattr(service, "adapter_ids", None)
-    if ids is None:
-        raise ApiError(404, f"no adapter has the id {number}; GET /lora-adapters lists them")
-    name: str = ids.name_of(number)
-    return name
 
 
 def unknown(service: Service, name: str) -> ApiError:
