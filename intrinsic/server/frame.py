@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from intrinsic.server.account import Account
+from intrinsic.server.body import Body
 from intrinsic.server.envelope import ApiError, envelope
 from intrinsic.server.metrics import UNMATCHED
 from intrinsic.server.origins import Origins
@@ -62,6 +62,8 @@ class RequestFrame:
                 await self._failed(scope, answer, error)
         if cancel.cancelled_caught:
             await self._cut_off(scope, answer)
+        elif not answer.complete:
+            service.metrics.ended_early("failed" if answer.failed else "disconnected")
         log_request(scope, account, answer.status)
         service.metrics.answered(
             method=_method(scope), route=route_of(scope), status=answer.status, ms=account.ms
@@ -70,28 +72,25 @@ class RequestFrame:
     async def _answer(
         self, scope: Scope, receive: Receive, headers: Headers, answer: _Answer
     ) -> None:
-        if self._service.running.is_stopping:
-            refused = error_response(503, _STOPPING, headers={"Connection": "close"})
-            await refused(scope, receive, answer.send)
-            return
-        limit = self._service.options.max_body_bytes
         try:
+            if self._service.running.is_stopping:
+                raise ApiError(503, _STOPPING, headers={"Connection": "close"})
             self._origins.check(headers)
-            length = headers.get("content-length", "0")
-            if not length.isdigit() or int(length) > limit:
-                raise _too_large(limit)
-        except (ApiError, HTTPException) as error:
-            said = refusal(error)
-            refused = error_response(said.status, said.message, headers=said.headers)
-            await refused(scope, receive, answer.send)
+            body = Body(receive, headers, self._service.options.max_body_bytes)
+            await body.read()
+        except ApiError as refused:
+            response = error_response(refused.status, refused.message, headers=refused.headers)
+            await response(scope, receive, answer.send)
             return
-        await self._app(scope, _Body(receive, limit).receive, answer.send)
+        await self._app(scope, body.receive, answer.send)
 
     async def _failed(self, scope: Scope, answer: _Answer, error: Exception) -> None:
-        """Nothing below knew what to answer; in the middle of an answer there is nothing to add."""
+        """Nothing below knew what to answer, or it failed in the middle of its answer."""
+        if answer.started and type(error) is RuntimeError and error.__cause__ is not None:
+            error = error.__cause__  # type: ignore[assignment]  # as Starlette puts it
         said = refusal(error, answer.account.request_id)
+        answer.failed = True
         if answer.started:
-            self._service.metrics.ended_early("failed")
             await answer.end(said.status, self._service.scrub(said.message))
         else:
             await error_response(said.status, said.message)(scope, _nothing, answer.send)
@@ -122,7 +121,8 @@ class _Answer:
         self.account = account
         self.status = _NO_ANSWER
         self.started = False
-        self._complete = False
+        self.complete = False
+        self.failed = False
         self._is_stream = False
         self._send = send
 
@@ -135,36 +135,20 @@ class _Answer:
             headers["x-request-id"] = self.account.request_id
             self._is_stream = headers.get("content-type", "").startswith("text/event-stream")
         elif not message.get("more_body", False):
-            self._complete = True
+            self.complete = True
         await self._send(message)
 
     async def end(self, status: int, message: str) -> None:
-        """End an answer in its middle: a stream of events with one that says why."""
-        if self._complete:
+        """End a stream of events in its middle, with one that says why.
+
+        Of anything else the connection is closed, so that it is not taken for complete.
+        """
+        if self.complete or not self._is_stream:
             return
-        if not self._is_stream:
-            raise ConnectionAbortedError(message)  # the server closes the connection
         body = json.dumps(envelope(status, message).model_dump())
         event = f"data: {body}\n\n".encode()
         await self.send({"type": "http.response.body", "body": event, "more_body": True})
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-class _Body:
-    """Receives a body, and refuses one that is larger than it said, or than allowed."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._taken = 0
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._taken += len(message.get("body", b""))
-            if self._taken > self._limit:
-                raise _too_large(self._limit)
-        return message
 
 
 def route_of(scope: Scope) -> str:
@@ -183,11 +167,6 @@ _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"
 def _id_of(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _too_large(limit: int) -> HTTPException:
-    message = f"the body is larger than {limit} bytes; send less"
-    return HTTPException(413, message, headers={"Connection": "close"})
 
 
 async def _nothing() -> Message:
