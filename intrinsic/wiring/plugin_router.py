@@ -129,8 +129,8 @@ class PluginRouter:
         )
         if not are_selections(routed):
             raise RoutingError(f"the router answered {routed!r}; it must return Selection objects")
-        least = context.threshold or 0.0  # a router of another kind may not look at it
-        return [selection for selection in routed if selection.confidence >= least]
+        least = context.threshold or 0.0  # a router of another kind may look at neither
+        return [one for one in allowed(routed, context) if one.confidence >= least]
 
     async def _adjusted(
         self, query: str, chosen: list[Selection], top_k: int, context: RouteContext

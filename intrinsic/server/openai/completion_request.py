@@ -27,7 +27,7 @@ def _prompts(value: Any) -> Any:  # noqa: ANN401
         value = [value]
     if isinstance(value, list) and not all(isinstance(one, str) or _are_ids(one) for one in value):
         raise ValueError(
-            f"a prompt is a text, a list of token ids from 0 to {_LONGEST_ID - 1}, or a list of such"
+            f"a prompt is a text, a list of token ids below {_LONGEST_ID}, or a list of such"
         )
     return value
 
