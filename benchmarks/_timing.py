@@ -51,6 +51,11 @@ def interleave(
     return Times(seconds)
 
 
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and 99th percentile."""
+    return {"p50": statistics.median(values), "p99": _p99(values)}
+
+
 def _p99(values: Sequence[float]) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
