@@ -17,7 +17,7 @@ import torch
 from intrinsic.bus import MemoryBus
 from intrinsic.hookspecs import hookimpl
 
-REPORT = "INTRINSIC_BENCHMARK_REPORT"
+REPORT = "SERVE_PROBE_REPORT"
 
 
 @hookimpl
@@ -34,7 +34,7 @@ def _report(bus: MemoryBus, interface: Any, loop: asyncio.AbstractEventLoop) -> 
     tensors = {
         storage.data_ptr(): storage.nbytes()
         for found in gc.get_objects()
-        if isinstance(found, torch.Tensor)
+        if issubclass(type(found), torch.Tensor)
         for storage in (found.untyped_storage(),)
     }
     report = {
