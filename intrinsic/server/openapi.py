@@ -60,8 +60,8 @@ def _documentation(app: FastAPI, routers: Sequence[APIRouter], *, keys: bool) ->
             statuses.append(401)
         if admin in asked:
             statuses.append(403)
-        for status in statuses:
-            responses.setdefault(str(status), _refused(status))
+        statuses += [int(status) for status in responses if status >= "400"]
+        responses.update({str(status): _refused(status) for status in statuses})
         operation["responses"] = dict(sorted(responses.items()))
     return made
 
