@@ -154,10 +154,9 @@ async def churn(
 async def _served_name(port: int, key: str) -> str:
     """What clients call the model; a request that names it gets what is active."""
     wire = Wire(port, key)
-    _, body = await wire.call("GET", "/v1/model")
+    _, body = await wire.call("GET", "/v1/models")
     await wire.close()
-    name: str = json.loads(body)["id"]
-    return name
+    return next(str(one["id"]) for one in json.loads(body)["data"] if one["id"] == one["root"])
 
 
 async def _ask(
