@@ -21,7 +21,7 @@ class Caller:
     admin: bool
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:
     """Who asks. Raises a 401 without a key that is known."""
     service = service_of(request)
     keys = service.keys
@@ -48,11 +48,15 @@ def caller(request: Request) -> Caller:
     return Caller(admin=any(admin))
 
 
-def admin(who: Annotated[Caller, Depends(caller)]) -> Caller:
+async def admin(who: Annotated[Caller, Depends(caller)]) -> Caller:
     """Who asks, with an admin key. Raises a 403 without."""
     if not who.admin:
         raise ApiError(403, "this needs the admin key; the key that was given is a plain one")
     return who
+
+
+async def _service(request: Request) -> Service:
+    return service_of(request)
 
 
 def _same(given: str, known: str) -> bool:
@@ -63,5 +67,5 @@ Plain = Annotated[Caller, Depends(caller)]
 """A route with a parameter of this type needs a key."""
 Admin = Annotated[Caller, Depends(admin)]
 """A route with a parameter of this type needs an admin key."""
-Serving = Annotated[Service, Depends(service_of)]
+Serving = Annotated[Service, Depends(_service)]
 """A route with a parameter of this type gets the service."""
