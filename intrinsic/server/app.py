@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from intrinsic.errors import IntrinsicError
-from intrinsic.server import health, llama_cpp, tabby, vllm
+from intrinsic.server import docs_page, health, llama_cpp, tabby, vllm
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.frame import RequestFrame
 from intrinsic.server.openai import chat, completions, embeddings, models
@@ -43,7 +43,7 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for router in ROUTERS:
+    for router in (*ROUTERS, docs_page.router):
         app.include_router(router)
     for refused in _REFUSED:
         app.add_exception_handler(refused, answer_error)

@@ -58,7 +58,7 @@ def _documentation(app: FastAPI, routers: Sequence[APIRouter], *, keys: bool) ->
         if caller in asked:
             operation["security"] = [{name: []} for name in _SCHEMES]
             statuses.append(401)
-        if admin in asked:
+        if admin in asked or not keys:  # without keys, to a foreign web page
             statuses.append(403)
         statuses += [int(status) for status in responses if status >= "400"]
         responses.update({str(status): _refused(status) for status in statuses})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,11 @@ def test_metrics_count_what_was_answered_and_have_no_path_of_a_client(served: Se
     assert "of-a-client" not in answer.text
     for name in ("queue_waiting", "tier_bytes", "tier_evictions_total", "bus_dead_letters"):
         assert f"intrinsic_{name}" in answer.text
+
+
+def test_the_documentation_for_people_loads_nothing_from_elsewhere(served: Served) -> None:
+    with served.client(key=None) as client:
+        answer = client.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.search(r"https?:", answer.text)
