@@ -10,7 +10,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from intrinsic.errors import IntrinsicError
-from intrinsic.server import docs_page, health, llama_cpp, tabby, vllm
+from intrinsic.server import (
+    docs_page,
+    event_stream,
+    events,
+    health,
+    llama_cpp,
+    routing,
+    tabby,
+    tabby_model,
+    vllm,
+)
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.frame import RequestFrame
 from intrinsic.server.openai import chat, completions, embeddings, models
@@ -24,8 +34,12 @@ ROUTERS: tuple[APIRouter, ...] = (
     completions.router,
     embeddings.router,
     tabby.router,
+    tabby_model.router,
     vllm.router,
     llama_cpp.router,
+    routing.router,
+    events.router,
+    event_stream.router,
     models.router,  # last: its ids may be whatever no other route under /v1/models/ is
 )
 """Every route, in the order of the documentation; none has routers within."""

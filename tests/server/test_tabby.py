@@ -232,3 +232,18 @@ def test_the_kill_switch_keeps_active_adapters_from_requests(served: Served) -> 
         finally:
             served.call(served.service.system.bus.resume)
     assert output(served) != base
+
+
+@pytest.mark.parametrize("path", ["/v1/model", "/v1/models/current"])
+def test_the_model_has_a_card(served: Served, path: str) -> None:
+    with served.client() as client, served.client(key=None) as nobody:
+        card = client.get(path).json()
+        refused(nobody.get(path), 401, "authentication_error")
+    created = card.pop("created")
+    assert isinstance(created, int)
+    assert card == {
+        "id": "tiny-llama",
+        "object": "model",
+        "owned_by": "intrinsic",
+        "parameters": {"max_seq_len": 512},
+    }
