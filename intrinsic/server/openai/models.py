@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from intrinsic.errors import AdapterNotFoundError
+from intrinsic.registry import AdapterRegistry
 from intrinsic.server.access import Plain, Serving
 from intrinsic.server.openai.target import AUTO, BASE_NAME, target_of, unknown
 from intrinsic.server.refusals import refusals
@@ -68,11 +70,18 @@ def _cards(service: Service) -> Iterator[ModelCard]:
     context: int | None = getattr(service.system.backend, "context_tokens", None)
     for one in dict.fromkeys((AUTO, BASE_NAME, name)):
         yield ModelCard(id=one, root=name, max_model_len=context)
-    seen: set[str] = set()
-    for entry in registry.list_adapters():
-        if entry.name not in seen:
-            seen.add(entry.name)
-            key = registry.get_adapter(entry.name).key
-            yield ModelCard(id=entry.name, root=key, parent=name, max_model_len=context)
-        if len(registry.versions(entry.name)) > 1:
-            yield ModelCard(id=entry.key, root=entry.key, parent=name, max_model_len=context)
+    for one, versions in groupby(registry.all_versions(), key=lambda entry: entry.name):
+        keys = [entry.key for entry in versions]
+        active = _active(registry, one)
+        if active is not None:
+            yield ModelCard(id=one, root=active, parent=name, max_model_len=context)
+        for key in keys if len(keys) > 1 or active is None else ():
+            yield ModelCard(id=key, root=key, parent=name, max_model_len=context)
+
+
+def _active(registry: AdapterRegistry, name: str) -> str | None:
+    """What a name without a version means; nothing where no version of it is active."""
+    try:
+        return registry.get_adapter(name).key
+    except AdapterNotFoundError:
+        return None

@@ -172,7 +172,8 @@ def test_lora_fixes_a_mixture_in_any_form(
 
 
 def test_a_mixture_of_nothing_is_the_base(served: Served, asking: openai.OpenAI) -> None:
-    for lora in ({"mixture": {}}, [], {"mixture": []}):
+    forms: list[object] = [{"mixture": {}}, [], {"mixture": []}]
+    for lora in forms:
         answer: Any = asking.chat.completions.create(
             model="auto", messages=said("of c"), max_tokens=4, extra_body={"lora": lora}
         )
