@@ -16,11 +16,12 @@ from intrinsic.engine import LoraEngine
 from intrinsic.hypernet.apply import applied
 from intrinsic.hypernet.base_norms import base_norms
 from intrinsic.hypernet.calibration import Calibration
-from intrinsic.hypernet.check import check_on_model
+from intrinsic.hypernet.check import SHARE, check_on_model
 from intrinsic.hypernet.gate import Gate
 from intrinsic.hypernet.gating import gate_of
 from intrinsic.hypernet.generated import as_checkpoint
 from intrinsic.hypernet.generator import WeightGenerator
+from intrinsic.hypernet.least_share import least_share
 from intrinsic.hypernet.losses import divergence
 from intrinsic.hypernet.network import HyperNetwork
 from intrinsic.hypernet.nonsense import nonsense_queries
@@ -47,8 +48,12 @@ def guards(setting: Setting, network: HyperNetwork) -> dict[str, Any]:
         for text in one.task.descriptions
     ]
     refused = [not gate.admits(vector).admitted for vector in setting.encoder.encode(good)]
-    accepted = _accepted(setting, network, setting.split.unknown, EXAMPLES)
-    passed = _accepted(setting, network, setting.split.unseen_pair, 1)
+    share = least_share(setting.model, network, setting.parts["validation"]) or SHARE
+    accepted = _accepted(setting, network, setting.split.unknown, EXAMPLES, share)
+    passed = {
+        new: _accepted(setting, network, setting.split.unseen_pair, EXAMPLES, share, new=new)
+        for new in (False, True)
+    }
     return {
         "gate": {
             "threshold": calibration.threshold,
@@ -63,8 +68,10 @@ def guards(setting: Setting, network: HyperNetwork) -> dict[str, Any]:
         "check": {
             "false_accepts": sum(accepted),
             "unknown": len(accepted),
-            "refused_good": 100 * (1 - sum(passed) / len(passed)),
-            "good": len(passed),
+            "share": share,
+            "refused_good": 100 * (1 - sum(passed[False]) / len(passed[False])),
+            "refused_new_wording": 100 * (1 - sum(passed[True]) / len(passed[True])),
+            "good": len(passed[False]),
         },
     }
 
@@ -127,13 +134,19 @@ def _some_rows(setting: Setting) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def _accepted(
-    setting: Setting, network: HyperNetwork, tasks: Sequence[Composed], examples: int
+    setting: Setting,
+    network: HyperNetwork,
+    tasks: Sequence[Composed],
+    examples: int,
+    share: float,
+    *,
+    new: bool = False,
 ) -> list[bool]:
     """Whether the check on one example lets the weights through, per task and example."""
     names = [target.name for target in network.targets]
     found = []
     for task in tasks:
-        vector = setting.encoder.encode(task.descriptions(1, SCORED))
+        vector = setting.encoder.encode(task.descriptions(1, SCORED, new=new))
         pairs = network.expand(network.payload(vector))
 
         def weights(pairs: Any = pairs) -> Any:  # noqa: ANN401
@@ -141,5 +154,6 @@ def _accepted(
 
         for row in encode(setting.words, task.rows(examples, LEARNED)):
             ids, labels = pad_batch([row])
-            found.append(check_on_model(setting.model, ids, labels, weights).passed)
+            check = check_on_model(setting.model, ids, labels, weights, share=share)
+            found.append(check.passed)
     return found

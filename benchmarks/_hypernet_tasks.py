@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from benchmarks._hypernet_mixing import mixed
 from benchmarks._hypernet_words import (
     LENGTH,
     LETTERS,
@@ -27,8 +28,10 @@ from benchmarks._hypernet_words import (
 
 SHIFTS = ((1, 4), (2, 7), (3, 6), (5, 1))
 """Which diagonals of the (shuffled) square of pairs are held out, for each split."""
+MIXED = 0.7
+"""How often, in half of the descriptions to learn from, an operation is said in mixed words."""
 TWICE = 0.4
-"""How often an operation is said twice in half of the descriptions to learn from."""
+"""How often it is said twice there, where it is not."""
 LAST = ">"
 """Ends a prompt."""
 
@@ -57,7 +60,10 @@ class Composed:
         return tuple((text + LAST, self.answer(text)) for text in texts)
 
     def descriptions(self, count: int, seed: int, *, new: bool = False) -> tuple[str, ...]:
-        """Different descriptions: in wordings for training, or in new ones alone."""
+        """Different descriptions: in wordings for training, or in new ones alone.
+
+        There are 256 and 16 of a task.
+        """
         source = random.Random(f"words {self.name} {seed} {new}")
         found: dict[str, None] = {}
         while len(found) < count:
@@ -65,16 +71,17 @@ class Composed:
         return tuple(found)
 
     def varied(self, count: int, seed: int) -> tuple[str, ...]:
-        """Descriptions to learn from in which an operation may be said twice."""
+        """Descriptions to learn from in which operations come in any order and in mixed words."""
         source = random.Random(f"varied {self.name} {seed}")
         return tuple(self._varied(source) for _ in range(count))
 
     def _varied(self, source: random.Random) -> str:
-        said = [
-            wording
-            for one in (self.order, self.sign, self.style)
-            for wording in source.sample(one.wordings, 1 + (source.random() < TWICE))
-        ]
+        said: list[str] = []
+        for one in (self.order, self.sign, self.style):
+            if source.random() < MIXED:
+                said.append(mixed(one, source))
+            else:
+                said += source.sample(one.wordings, 1 + (source.random() < TWICE))
         source.shuffle(said)
         return " ".join(said)
 

@@ -18,7 +18,8 @@ learned. Nothing is chosen on held-out pairs.
   descriptions are nearest, `prompted` the base that reads the description.
 - `gated_identical`: share of unrelated queries answered bit for bit as by the bare model;
   `refused_good`: good queries that the gate refuses, in percent; `false_accepts`: how often the
-  check on one example lets weights through for an operation that nobody trained on.
+  check on one example lets weights through for an operation that nobody trained on, and
+  `check_refused_good`, `check_refused_new_wording` what it refuses of unseen pairs, in percent.
 - `few_shot_accuracy`: ten steps on eight examples from generated weights; `_scratch` from none.
 - `mixed_batch_ratio`: 16 answers of 16 tasks over 16 answers of the bare model.
 
@@ -150,6 +151,8 @@ def _keys(
         "gated_identical": min(run["gate"]["identical"] for run in default),
         "refused_good": max(run["gate"]["refused_good"] for run in default),
         "false_accepts": sum(run["check"]["false_accepts"] for run in default),
+        "check_refused_good": _mean(run["check"]["refused_good"] for run in default),
+        "check_refused_new_wording": _mean(r["check"]["refused_new_wording"] for r in default),
         "few_shot_accuracy": _mean(r["few_shot"]["unseen_pair"]["generated"] for r in default),
         "few_shot_scratch": _mean(r["few_shot"]["unseen_pair"]["scratch"] for r in default),
     }

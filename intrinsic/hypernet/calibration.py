@@ -81,10 +81,10 @@ def calibrate(
     cosines = _cosines_of_good(rows, rows, neighbours)
     far = _cosines_of_good(rows, asked, neighbours)
     near = mean_of_nearest(foreign, torch.cat(list(rows.values())), neighbours)
-    threshold = min(_threshold(good, near, refuse_good / 2) for good in (cosines, far))
+    threshold = min(threshold_between(good, near, refuse_good / 2) for good in (cosines, far))
     odds, foreign_odds = _cross_validated(rows, foreign)
     probe = fit_probe(torch.cat(list(rows.values())), foreign).at(
-        _threshold(odds, foreign_odds, refuse_good / 2)
+        threshold_between(odds, foreign_odds, refuse_good / 2)
     )
     good = (cosines < threshold) | (odds < probe.threshold)
     bad = (near < threshold) | (foreign_odds < probe.threshold)
@@ -147,7 +147,8 @@ def _cross_validated(
     return torch.cat(odds), foreign_odds
 
 
-def _threshold(good: torch.Tensor, bad: torch.Tensor, refuse_good: float) -> float:
+def threshold_between(good: torch.Tensor, bad: torch.Tensor, refuse_good: float) -> float:
+    """The middle of the gap between two kinds `(n,)`; else so many of the good are refused."""
     refused = min(math.floor(refuse_good * len(good)), len(good) - 1)
     lowest = float(good.sort().values[refused])  # so many of the good are below it
     highest = float(bad.max())

@@ -171,6 +171,7 @@ def _gate_settings(gate: Gate) -> dict[str, Any]:
         "threshold": gate.threshold,
         "max_relative_norm": gate.max_relative_norm,
         "neighbours": gate.neighbours,
+        "example_share": gate.example_share,
         "probe": gate.probe and {"offset": gate.probe.offset, "threshold": gate.probe.threshold},
     }
 

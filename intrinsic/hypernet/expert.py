@@ -27,6 +27,7 @@ from intrinsic.hypernet.expert_options import ExpertOptions
 from intrinsic.hypernet.gate import Gate, Verdict
 from intrinsic.hypernet.generated import Generated, as_checkpoint
 from intrinsic.hypernet.generator import WeightGenerator
+from intrinsic.hypernet.least_share import share_of
 from intrinsic.hypernet.network import HyperNetwork
 from intrinsic.lora import LoraCheckpoint
 from intrinsic.manager import AdapterManager
@@ -77,6 +78,8 @@ class InstantExpert:
         _check(manager, self.options)
         self.generator = WeightGenerator(network, base_norms(model, network.targets))
         bounds = gate.max_relative_norm, self.options.max_relative_norm
+        share = self.options.margin_share
+        self._share = share_of(gate) if share is None else share
         self._largest = min((bound for bound in bounds if bound is not None), default=math.inf)
         self.cache = GeneratedCache(self.options.max_cache_bytes)
         self._kept: OrderedDict[str, LoraCheckpoint] = OrderedDict()  # least recently used first
@@ -217,8 +220,9 @@ class InstantExpert:
         """
         mixture = Mixture.of({key: self.options.weight})
         scorer = _Leasing(self.manager)
-        margin, share = self.options.margin, self.options.margin_share
-        found = await check_on_backend(scorer, mixture, example, margin=margin, share=share)
+        found = await check_on_backend(
+            scorer, mixture, example, margin=self.options.margin, share=self._share
+        )
         self._checks[key, repr(example)] = found
         while len(self._checks) > _MOST_CHECKS:
             self._checks.popitem(last=False)

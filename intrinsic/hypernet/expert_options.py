@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from intrinsic.errors import ConfigError
-from intrinsic.hypernet.check import MARGIN, SHARE, Example
+from intrinsic.hypernet.check import MARGIN, Example
 from intrinsic.selection import RouteContext
 
 ExampleOf = Callable[[str, RouteContext], Example | None]
@@ -22,7 +22,8 @@ class ExpertOptions:
     its weight in the mixture. What changes a layer by more than `max_relative_norm` of its weights'
     size is refused, whatever the gate's own bound. `example_of` turns on the check on one example;
     a query without an example is not checked. `margin` is by how many nats per token the loss must
-    fall at least, `margin_share` by which share of what it is without the weights.
+    fall at least, `margin_share` by which share of what it is without the weights: None is what was
+    found for the network in training, or a fifth.
 
     `max_cached` adapters stay registered and in host memory, and those that requests hold: take it
     larger than the number of requests at a time, or one may lose its adapter before it begins.
@@ -35,7 +36,7 @@ class ExpertOptions:
     max_relative_norm: float | None = None
     example_of: ExampleOf | None = None
     margin: float = MARGIN
-    margin_share: float = SHARE
+    margin_share: float | None = None
     max_cached: int = 32
     max_cache_bytes: int = 64 * 2**20
 
@@ -47,10 +48,9 @@ class ExpertOptions:
             raise ConfigError(f"max_relative_norm is {bound!r}; it must be above 0, or None")
         if not (_is_finite(self.margin) and self.margin >= 0):
             raise ConfigError(f"margin is {self.margin!r}; it must be 0 or more nats per token")
-        if not (_is_finite(self.margin_share) and 0 <= self.margin_share < 1):
-            raise ConfigError(
-                f"margin_share is {self.margin_share!r}; it must be from 0 to below 1"
-            )
+        share = self.margin_share
+        if share is not None and not (_is_finite(share) and 0 <= share < 1):
+            raise ConfigError(f"margin_share is {share!r}; it must be from 0 to below 1, or None")
         for name, least in (("max_cached", 1), ("max_cache_bytes", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -28,7 +28,8 @@ class Gate:
     `descriptions (m, d)` are embeddings of the training tasks' descriptions; they are brought to
     length 1. A query's score is its mean cosine with the `neighbours` nearest; a `probe` must admit
     it as well, where there is one. `max_relative_norm` bounds `‖ΔW‖ / ‖W‖`; None is no bound.
-    Raises `ConfigError`, and `HypernetError` for descriptions that are no finite matrix, and a
+    `example_share` is the share of its loss that an example must lose, where `least_share` found
+    one. Raises `ConfigError`, and `HypernetError` for descriptions that are no finite matrix, and a
     probe of another size.
     """
 
@@ -40,6 +41,7 @@ class Gate:
         max_relative_norm: float | None = None,
         neighbours: int = 4,
         probe: Probe | None = None,
+        example_share: float | None = None,
     ) -> None:
         if not _is_number(threshold):
             raise ConfigError(f"threshold is {threshold!r}; it must be a finite number")
@@ -48,11 +50,15 @@ class Gate:
             raise ConfigError(f"max_relative_norm is {bound!r}; it must be above 0, or None")
         if not isinstance(neighbours, int) or neighbours < 1:
             raise ConfigError(f"neighbours is {neighbours!r}; it must be an integer, 1 or more")
+        share = example_share
+        if share is not None and not (_is_number(share) and 0 <= share < 1):
+            raise ConfigError(f"example_share is {share!r}; it must be from 0 to below 1, or None")
         self.descriptions = unit_rows(descriptions, "descriptions")
         self.threshold = float(threshold)
         self.max_relative_norm = bound
         self.neighbours = neighbours
         self.probe = probe
+        self.example_share = share
         if probe is not None and len(probe.direction) != self.descriptions.shape[1]:
             raise HypernetError(
                 f"the probe has {len(probe.direction)} values, the gate's descriptions have "

@@ -18,11 +18,13 @@ from intrinsic.hypernet.calibration import Calibration
 from intrinsic.hypernet.checkpoint import check_room, save
 from intrinsic.hypernet.course import Course, Trained
 from intrinsic.hypernet.curves import draw_curves
+from intrinsic.hypernet.encoded import TaskEncoder
 from intrinsic.hypernet.encoders import TextEncoder, encoder_named
 from intrinsic.hypernet.gate import Gate
 from intrinsic.hypernet.gating import gate_of
 from intrinsic.hypernet.generator import WeightGenerator
 from intrinsic.hypernet.job import HypernetJob, Parts, parted
+from intrinsic.hypernet.least_share import least_share
 from intrinsic.hypernet.loop import train
 from intrinsic.hypernet.marks import BaseMark, EncoderMark
 from intrinsic.hypernet.network import HyperNetwork
@@ -112,6 +114,8 @@ def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path
     gate, calibration = gate_for(
         model, network, encoder, parts.learned, plan.seed, refuse_good=job.refuse_good
     )
+    unseen = TaskEncoder(model, tokenizer, encoder, plan.max_length).tasks(parts.validation)
+    gate.example_share = least_share(model, network, unseen)
     if calibration.refused_nonsense < _REFUSED:
         progress.note(_lets_through(calibration))
     marks = BaseMark.of(model, base.name), EncoderMark.of(encoder)

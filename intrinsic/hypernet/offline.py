@@ -22,6 +22,7 @@ from intrinsic.hypernet.gate import Verdict
 from intrinsic.hypernet.generated import Generated, export
 from intrinsic.hypernet.generator import WeightGenerator
 from intrinsic.hypernet.job import LEARNED, VALIDATION, kept_back
+from intrinsic.hypernet.least_share import share_of
 from intrinsic.hypernet.marks import BaseMark, EncoderMark
 from intrinsic.hypernet.scores import TaskScore, generated_for, score_tasks
 from intrinsic.hypernet.tasks import Task, digest_of
@@ -200,7 +201,8 @@ def _checked(
     (task,) = encoder.tasks([Task("example", (query,), (example,))])
     ids, labels = pad_batch(task.rows)
     applied = partial(generated_for, opened.model, opened.saved.network, embedding[None])
-    return check_on_model(opened.model, ids, labels, applied)
+    share = share_of(opened.saved.gate)
+    return check_on_model(opened.model, ids, labels, applied, share=share)
 
 
 def _refused(opened: OpenHypernet, embeddings: torch.Tensor) -> float:

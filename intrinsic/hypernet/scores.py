@@ -91,6 +91,13 @@ def score_tasks(
     ]
 
 
+@torch.no_grad()
+def row_losses(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
+    """Each row's mean loss per answer token in nats, `(rows,)`, under what is on the model."""
+    sums = _sums(model, rows)
+    return sums[:, 0] / sums[:, 2]
+
+
 _Query = tuple[int, Tensor, Sequence[Encoded]]
 
 

@@ -73,13 +73,14 @@ def expert_of(
     threshold: float = 0.4,
     size: float = 0.1,
     bound: float | None = None,
+    share: float | None = None,
     **options: Any,
 ) -> InstantExpert:
     """An expert that admits what the threshold lets in."""
     return InstantExpert(
         network(size),
         Words(),
-        gate(threshold, max_relative_norm=bound),
+        gate(threshold, max_relative_norm=bound, example_share=share),
         manager,
         options=ExpertOptions(**options),
     )

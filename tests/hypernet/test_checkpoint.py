@@ -62,7 +62,7 @@ def saved(folder: Path, base: BaseMark, **settings: Any) -> Path:
 @pytest.mark.parametrize("architecture", ["core", "core_diagonal", "heads", "per_rank"])
 def test_what_was_saved_comes_back(architecture: str, base: BaseMark, tmp_path: Path) -> None:
     network = network_of(architecture)
-    gate = Gate(queries(5), 0.25, max_relative_norm=0.5, neighbours=2)
+    gate = Gate(queries(5), 0.25, max_relative_norm=0.5, neighbours=2, example_share=0.6)
     encoder = EncoderMark.of(Encoder())
     record = {"steps": 30, "losses": [1.5, 0.25]}
     save(network, tmp_path / "n", base=base, encoder=encoder, gate=gate, record=record)
@@ -74,11 +74,20 @@ def test_what_was_saved_comes_back(architecture: str, base: BaseMark, tmp_path: 
     assert found.network.targets == network.targets
     assert (found.base, found.encoder, found.record) == (base, encoder, record)
     assert found.gate is not None
+    assert found.gate.example_share == 0.6
     for query in queries(4, seed=7):
         assert found.gate.admits(query, 0.4) == gate.admits(query, 0.4)
     for (A, B), (same_A, same_B) in zip(network(queries()), found.network(queries()), strict=True):
         assert torch.equal(A, same_A)
         assert torch.equal(B, same_B)
+
+
+def test_a_gate_that_was_saved_without_a_share_has_none(base: BaseMark, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "n", base, gate=Gate(queries(), 0.2))
+    edited(folder, lambda s: s["gate"].pop("example_share"))
+    gate = load(folder).gate
+    assert gate is not None
+    assert gate.example_share is None
 
 
 def test_no_gate_is_no_gate(base: BaseMark, tmp_path: Path) -> None:

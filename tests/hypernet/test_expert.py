@@ -208,6 +208,20 @@ async def test_the_check_on_one_example_decides_by_the_loss(
 
 
 @both_backends
+async def test_what_an_example_must_lose_is_what_was_found_in_training_unless_told(
+    tmp_path: Path,
+) -> None:
+    manager = manager_of(tmp_path)
+    said = []
+    for options in ({}, {"share": 0.75}, {"share": 0.75, "margin_share": 0.5}):
+        refused = await expert_of(manager, **options).offer(KNOWN, Example("hello", "a"))
+        assert isinstance(refused, Refusal)
+        loss, needed = (refused.why.split(word)[1].split()[0] for word in ("and ", "more than "))
+        said.append(float(needed) / float(loss))
+    assert said == pytest.approx([0.2, 0.75, 0.5], rel=0.02)
+
+
+@both_backends
 async def test_equal_queries_are_generated_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
