@@ -22,7 +22,7 @@ LONGEST_S = 120.0
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The service over the bundled model, in a process of its own, and what points clients at it."""
+    """The service over the bundled model in its own process, and what points clients at it."""
     folder = tmp_path_factory.mktemp("served")
     keys = folder / "keys.json"
     with socket.create_server(("127.0.0.1", 0)) as found:
