@@ -123,6 +123,7 @@ class EventStream(Response):
     "/v1/events",
     summary="Listen to the bus",
     response_class=EventStream,
+    status_code=200,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
         **refusals(429),
