@@ -125,7 +125,7 @@ class EventStream(Response):
     response_class=EventStream,
     status_code=200,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        200: {"content": {"text/event-stream": {"schema": {"title": "Server-sent events"}}}},
         **refusals(429),
     },
 )

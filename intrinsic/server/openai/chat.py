@@ -19,7 +19,7 @@ from intrinsic.server.refusals import refusals
 
 router = APIRouter(tags=["openai"])
 
-EVENTS: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+EVENTS: dict[str, Any] = {"text/event-stream": {"schema": {"title": "Server-sent events"}}}
 """What a route that also streams adds to its documentation."""
 
 

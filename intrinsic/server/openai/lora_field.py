@@ -120,9 +120,8 @@ class Lora(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     mixture: Annotated[
-        list[Part] | None,
+        Annotated[list[Part], Field(max_length=MOST_ADAPTERS)] | None,
         BeforeValidator(_parts, json_schema_input_type=MixtureForms | None),
-        Field(max_length=MOST_ADAPTERS),
     ] = None
     top_k: int | None = Field(default=None, ge=1, le=1000, strict=True)
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
