@@ -50,9 +50,9 @@ class Sampling(BaseModel):
     min_p: float | None = Field(default=None, ge=0.0, le=1.0)
     seed: int | None = Field(default=None, ge=-_INT64, lt=_INT64)
     stop: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=1000)]] | None,
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=4)]
+        | None,
         BeforeValidator(_as_list, json_schema_input_type=str | list[str] | None),
-        Field(max_length=4),
     ] = None
     frequency_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
