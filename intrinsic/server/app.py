@@ -21,6 +21,7 @@ from intrinsic.server import (
     tabby_model,
     vllm,
 )
+from intrinsic.server.adapters import feedback, listing, registering, switching
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.frame import RequestFrame
 from intrinsic.server.openai import chat, completions, embeddings, models
@@ -40,6 +41,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     routing.router,
     events.router,
     event_stream.router,
+    feedback.router,  # before those whose names may have a slash
+    switching.router,
+    registering.router,
+    listing.router,
     models.router,  # last: its ids may be whatever no other route under /v1/models/ is
 )
 """Every route, in the order of the documentation; none has routers within."""

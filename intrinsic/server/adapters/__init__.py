@@ -1,0 +1,1 @@
+"""The registry's operations over HTTP, called as `intrinsic adapters` calls them."""
