@@ -103,6 +103,7 @@ class _Tokens(BaseStreamer):  # type: ignore[misc]
     def put(self, value: torch.Tensor) -> None:
         if self._prompt_seen:
             self._decoder.push(int(value))
+            self._decoder.job.flush()
         self._prompt_seen = True
 
     def end(self) -> None: ...

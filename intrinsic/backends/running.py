@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import anyio
-from anyio.lowlevel import checkpoint, current_token
+from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectSendStream
 
 from intrinsic.backends.generation import Generation, Piece
 from intrinsic.backends.job import Job
-from intrinsic.worker import post_on_loop, wait_to_end
+from intrinsic.backends.outbox import Outbox
+from intrinsic.worker import wait_to_end
 
 
 class Runner(Protocol):
@@ -33,7 +34,7 @@ class Running:
         self._runner = runner
         self._job = job
         self._result: Generation | BaseException | None = None
-        self._token = current_token()
+        self._outbox = Outbox.current()
         self._ended = anyio.Event()
 
     async def result(self) -> Generation:
@@ -68,9 +69,11 @@ class Running:
 
         def ended(result: Generation | BaseException) -> None:
             self._result = result
-            post_on_loop(self._token, end)
+            self._outbox.add(self._job, end)
+            self._outbox.flush()
 
         self._job.end = ended
+        self._job.flush = self._outbox.flush
         self._runner.submit(self._job)
 
     async def _stop(self) -> None:
@@ -86,8 +89,7 @@ class Running:
             if send.statistics().open_receive_streams:
                 send.send_nowait(piece)
 
-        if not post_on_loop(self._token, put):
-            self._job.cancelled.set()
+        self._outbox.add(self._job, put)
 
     def _outcome(self) -> Generation:
         if isinstance(self._result, BaseException):

@@ -86,6 +86,7 @@ class BatchScheduler:
     def _step_all(self) -> None:
         self._end_cancelled()
         for rows, cache in self._reader.read():
+            _tell(rows)
             self._place(rows, cache)
         for batch in list(self._batches):
             self._step(batch)
@@ -141,6 +142,7 @@ class BatchScheduler:
             choose = partial(int, best[at]) if plain else partial(row.decoder.choose, logits[at])
             if not row.take(choose):
                 ended.append(row)
+        _tell(batch.rows)
         self._end(batch, ended)
 
     def _end(self, batch: Batch, rows: Sequence[Row]) -> None:
@@ -176,3 +178,9 @@ class BatchScheduler:
             row.end()
         for job in waiting:
             job.end(error)
+
+
+def _tell(rows: Sequence[Row]) -> None:
+    """Pass on what the rows have emitted, once for each event loop that listens."""
+    for flush in {row.job.flush for row in rows}:
+        flush()

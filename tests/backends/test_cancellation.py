@@ -14,6 +14,7 @@ import pytest
 
 from intrinsic.backends import Generation, GenerationOptions, Piece, running
 from intrinsic.backends import host_tier as module
+from intrinsic.backends.outbox import Outbox
 from intrinsic.backends.transformers_backend import TransformersBackend
 from intrinsic.lora import read_checkpoint
 from intrinsic.mixture import BASE, Mixture
@@ -161,7 +162,7 @@ def test_a_thread_whose_event_loop_is_gone_just_ends(
         return anyio.lowlevel.current_token()
 
     gone = anyio.run(token, backend=backend_name)
-    monkeypatch.setattr(running, "current_token", lambda: gone)
+    monkeypatch.setattr(Outbox, "current", lambda: Outbox(gone))
     job = backend._job("hello", BASE, LONG)
     pieces, receive = anyio.create_memory_object_stream[Piece](99)
     call = running.Running(backend._runner, job)
