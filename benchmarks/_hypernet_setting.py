@@ -48,7 +48,7 @@ class Sizes:
     wordings: int = 256
     tasks_per_step: int = 64
     rows_per_task: int = 1
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     oracle_rate: float = 5e-3
 
 
@@ -64,7 +64,7 @@ class Setting:
     split: Split
     cache: Path
     sizes: Sizes
-    encoder_name: str = "hashed-stems:256:0"
+    encoder_name: str = "hashed-stems:1024:0"
 
     @cached_property
     def model(self) -> LlamaForCausalLM:

@@ -78,7 +78,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     size.add_argument("--quick", action="store_true", help="one split, few steps")
     size.add_argument("--full", action="store_true", help="3 seeds x 4 splits for everything")
     parser.add_argument("--cache", type=Path, help="a folder that keeps the bases")
-    parser.add_argument("--encoder", default="hashed-stems:256:0")
+    parser.add_argument("--encoder", default="hashed-stems:1024:0")
     parser.add_argument("--processes", type=int, default=2, help="each has one thread")
     parser.add_argument("--others", nargs="*", choices=OTHERS, default=None)
     parser.add_argument("--data", type=Path, help="described tasks for the bundled model, too")
