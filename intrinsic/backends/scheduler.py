@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import DynamicCache
 
@@ -24,6 +24,15 @@ from intrinsic.backends.prompts import PromptReader
 from intrinsic.backends.row import Row
 from intrinsic.engine import LoraEngine
 from intrinsic.exiting import exit_waits
+
+
+class BatchStatistics(NamedTuple):
+    """What a scheduler did: `row_steps / steps` is the mean size of a batch."""
+
+    steps: int  # passes of a batch through the model, one token each
+    row_steps: int  # rows in them, together
+    rows: int  # generations that run now
+    waiting: int  # those that have not begun
 
 
 class BatchScheduler:
@@ -52,6 +61,14 @@ class BatchScheduler:
         self._mixing = Mixing(self._forward, engine)
         self._reader = PromptReader(self._forward, engine, self._mixing)
         self._batches: list[Batch] = []
+        self._steps = self._row_steps = 0
+
+    def statistics(self) -> BatchStatistics:
+        """The counters as they are now."""
+        with self._lock:
+            waiting = len(self._waiting)
+        rows = len(self._reader.rows) + sum(len(batch.rows) for batch in list(self._batches))
+        return BatchStatistics(self._steps, self._row_steps, rows, waiting)
 
     def submit(self, job: Job) -> None:
         """Take a job in; its `end` is called once, unless it is withdrawn."""
@@ -126,6 +143,8 @@ class BatchScheduler:
             self._take_apart(batch, [*(row for row in batch.rows if row not in rows), *rows])
 
     def _step(self, batch: Batch) -> None:
+        self._steps += 1
+        self._row_steps += len(batch.rows)
         try:
             logits = batch.step()
             best = logits.argmax(-1).tolist()

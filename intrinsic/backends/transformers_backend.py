@@ -27,7 +27,7 @@ from intrinsic.backends.prompt import Prompt, RawPrompt
 from intrinsic.backends.prompt_encoder import PromptEncoder
 from intrinsic.backends.rows_cache import can_batch
 from intrinsic.backends.running import Runner, Running
-from intrinsic.backends.scheduler import BatchScheduler
+from intrinsic.backends.scheduler import BatchScheduler, BatchStatistics
 from intrinsic.backends.scoring import score_answers
 from intrinsic.backends.transformers_options import MAX_ROWS, check_rows
 from intrinsic.engine import LoraEngine
@@ -109,6 +109,10 @@ class TransformersBackend:
         """The text of token ids. Raises `BackendError` for ids that the model lacks."""
         known = self._encoder.all_ids(RawPrompt(ids=tuple(ids)))
         return str(self.tokenizer.decode(known, skip_special_tokens=True))
+
+    def batches(self) -> BatchStatistics | None:
+        """What the batches did so far; None for a model that has none."""
+        return self._runner.statistics() if isinstance(self._runner, BatchScheduler) else None
 
     def get_capabilities(self) -> frozenset[Capability]:
         """Everything."""

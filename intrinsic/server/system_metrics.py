@@ -36,8 +36,18 @@ class SystemMetrics(Collector):
         """Everything as it is now."""
         yield _gauge("queue_running", "Requests that run the model.", self._queue.running)
         yield _gauge("queue_waiting", "Requests that wait for that.", self._queue.waiting)
+        yield from self._batches()
         yield from self._adapters()
         yield from self._bus()
+
+    def _batches(self) -> Iterator[Metric]:
+        ask = getattr(self._system.backend, "batches", None)
+        batches = ask() if ask is not None else None
+        if batches is not None:
+            yield _counter("batch_steps", "Passes of a batch through the model.", batches.steps)
+            yield _counter("batch_rows", "Rows in those passes, together.", batches.row_steps)
+            yield _gauge("batch_running", "Generations that are in a batch.", batches.rows)
+            yield _gauge("batch_waiting", "Generations that wait for one.", batches.waiting)
 
     def _adapters(self) -> Iterator[Metric]:
         stats = self._system.manager.get_stats()
