@@ -108,8 +108,7 @@ class Answering(Response):
         """Answer; errors before the first byte are raised."""
         self._send = send
         work = self._events if self._stream else self._whole
-        if not await while_connected(receive, work):
-            self._account.service.metrics.ended_early("disconnected")
+        await while_connected(receive, work)
 
     async def _whole(self) -> None:
         await self._all(self._generate)

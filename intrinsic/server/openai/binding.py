@@ -81,7 +81,8 @@ async def _routed(account: Account, target: Target, turns: Turns) -> Receipt:
         session_id=target.lora.session,
         metadata=_wishes(target),
     )
-    report = await account.service.system.bus.publish(event)
+    with account.service.tracing.span("event", event_id=event.id):
+        report = await account.service.system.bus.publish(event)
     if report.suspended is not None:
         return _base(event, Skipped("bus", f"suspended: {report.suspended}"))
     for result in report.results:
