@@ -82,6 +82,7 @@ ABOUT: Mapping[str, str] = MappingProxyType(
         "encoder.disk_cached_texts": "vectors kept there",
         "encoder.max_pieces": "pieces of a text that is too long to be read at once",
         "encoder.busy_timeout_s": "seconds to wait for a model that is busy",
+        "encoder.middle_layer": "what the bundled model's fourth layer counts beside its last",
         "embedding.model": "folder or hub name of any encoder; none: the bundled one",
         "embedding.local_files_only": "whether the network is left alone",
         "embedding.pooling": "what makes one vector of a text; auto: the model's own way",

@@ -99,7 +99,7 @@ class SentenceTexts:
     def __init__(self, model: str | None = None) -> None:
         given = None if model in (None, BUNDLED, BUNDLED_MODEL) else model
         self._encoder = SentenceEncoder(
-            given, options=EncoderOptions(runtime="torch", cache_dir=None)
+            given, options=EncoderOptions(runtime="torch", cache_dir=None, middle_layer=0.0)
         )
 
     @property

@@ -183,13 +183,13 @@ class SentenceEncoder:
         options = self.options
         folder = None if options.cache_dir is None else Path(options.cache_dir)
         if options.runtime == "onnx":
-            return OnnxModel(folder, options.threads)
+            return OnnxModel(folder, options.threads, middle_layer=options.middle_layer)
         if options.runtime == "auto" and self._may_be_onnx and onnx_installed():
             try:
-                return OnnxModel(folder, options.threads)
+                return OnnxModel(folder, options.threads, middle_layer=options.middle_layer)
             except EncoderError as error:
                 _LOG.warning("the encoder runs in torch: %s", error)
-        return TorchModel(self._source, options.device)
+        return TorchModel(self._source, options.device, middle_layer=options.middle_layer)
 
     @property
     def _may_be_onnx(self) -> bool:

@@ -29,6 +29,10 @@ class EncoderOptions:
     `cache_dir`; None keeps nothing on disk. A text of more tokens than the model reads at once
     is read in pieces; if these are more than `max_pieces`, that many, spread evenly over it.
     `busy_timeout_s` bounds the wait for a model that does not get done with another's texts.
+
+    `middle_layer` is what the bundled model's fourth layer counts beside its last, see
+    `intrinsic.routing.middle_layer`; 0 gives the vectors that sentence-transformers gives. Other
+    models always give theirs.
     """
 
     device: str = "cpu"
@@ -40,6 +44,7 @@ class EncoderOptions:
     disk_cached_texts: int = 100_000
     max_pieces: int = 16
     busy_timeout_s: float = 60.0
+    middle_layer: float = 0.5
 
     def __post_init__(self) -> None:
         if self.runtime not in get_args(Runtime):
@@ -55,5 +60,7 @@ class EncoderOptions:
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0.0 <= self.middle_layer <= 1.0:
+            raise ConfigError(f"middle_layer is {self.middle_layer}; it must lie in [0, 1]")
         if not self.busy_timeout_s > 0:
             raise ConfigError(f"busy_timeout_s is {self.busy_timeout_s}; it must be above 0")

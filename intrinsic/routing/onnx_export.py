@@ -3,7 +3,7 @@
     x = LayerNorm(words[ids] + positions + type 0)                        (batch, tokens, 384)
     6 times:  x = LayerNorm(x + O(attention(Q x, K x, V x)))
               x = LayerNorm(x + D(gelu(U x)))
-    pooled = shares · x                                                            (batch, 384)
+    pooled = shares · x after six times, and after four                            (batch, 384)
 
 A product `W x + b` is either exact, or `MatMulNBits`: int8 weights with one scale per block of 64
 inputs, and activations that are rounded to int8 in the same blocks, each token by itself. So a
@@ -21,9 +21,10 @@ import numpy as np
 from intrinsic.errors import EncoderError
 from intrinsic.extras import how_to_install
 
-FORMAT = "int8-blocks-of-64-v1"
+FORMAT = "int8-blocks-of-64-v2"
 HEADS = 12
 LAYERS = 6
+MIDDLE = 4
 _EPSILON = 1e-12
 _BLOCK = 64
 _OURS = "com.microsoft"
@@ -34,8 +35,9 @@ def export(weights: Path, *, int8: bool = True) -> bytes:
     """Return the serialised graph of all-MiniLM-L6-v2's `model.safetensors`.
 
     Inputs: `ids (batch, tokens)` int64, `positions (tokens,)` int64, `mask (batch, tokens)` int32,
-    `shares (batch, 1, tokens)` float32, each token's share of its text's mean. Output: `pooled
-    (batch, 384)` float32, not normalised. Raises `EncoderError` without the package onnx.
+    `shares (batch, 1, tokens)` float32, each token's share of its text's mean. Outputs:
+    the means over the tokens of the last layer and of the fourth, both `(batch, 384)` float32, not
+    normalised. Raises `EncoderError` without the package onnx.
     """
     try:
         from onnx import helper
@@ -45,7 +47,9 @@ def export(weights: Path, *, int8: bool = True) -> bytes:
             f"the ONNX form cannot be made: {error}; " + how_to_install("onnx")
         ) from error
     graph = _Graph(helper, load_file(weights), int8)
-    return graph.serialised(_pooled(graph, _layers(graph, _embedded(graph))))
+    first_axis = graph.constant("axis", np.array([1], np.int64))
+    middle, last = _layers(graph, _embedded(graph))
+    return graph.serialised([_pooled(graph, one, first_axis) for one in (last, middle)])
 
 
 def _embedded(graph: _Graph) -> str:
@@ -63,7 +67,9 @@ def _embedded(graph: _Graph) -> str:
     return graph.node("LayerNormalization", [x, *norm], axis=-1, epsilon=_EPSILON)
 
 
-def _layers(graph: _Graph, x: str) -> str:
+def _layers(graph: _Graph, x: str) -> tuple[str, str]:
+    """The fourth layer and the last."""
+    middle = x
     for number in range(LAYERS):
         at = f"encoder.layer.{number}"
         attention = [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
@@ -75,11 +81,12 @@ def _layers(graph: _Graph, x: str) -> str:
         inner = graph.linear(x, f"{at}.intermediate.dense")
         inner = graph.node("Gelu", [inner], domain=_OURS)
         x = graph.add_and_norm(x, graph.linear(inner, f"{at}.output.dense"))
-    return x
+        if number + 1 == MIDDLE:
+            middle = x
+    return middle, x
 
 
-def _pooled(graph: _Graph, x: str) -> str:
-    first_axis = graph.constant("axis", np.array([1], np.int64))
+def _pooled(graph: _Graph, x: str, first_axis: str) -> str:
     return graph.node("Squeeze", [graph.node("MatMul", ["shares", x]), first_axis])
 
 
@@ -150,7 +157,7 @@ class _Graph:
             accuracy_level=4,
         )
 
-    def serialised(self, output: str) -> bytes:
+    def serialised(self, outputs: list[str]) -> bytes:
         make, types = self._helper.make_tensor_value_info, self.types
         inputs = [
             make("ids", types.INT64, ["batch", "tokens"]),
@@ -158,9 +165,9 @@ class _Graph:
             make("mask", types.INT32, ["batch", "tokens"]),
             make("shares", types.FLOAT, ["batch", 1, "tokens"]),
         ]
-        outputs = [make(output, types.FLOAT, ["batch", None])]
+        given = [make(output, types.FLOAT, ["batch", None]) for output in outputs]
         graph = self._helper.make_graph(
-            self._nodes, "encoder", inputs, outputs, initializer=self._constants
+            self._nodes, "encoder", inputs, given, initializer=self._constants
         )
         versions = [self._helper.make_opsetid("", _OPSET), self._helper.make_opsetid(_OURS, 1)]
         model = self._helper.make_model(graph, opset_imports=versions)

@@ -51,9 +51,12 @@ class OnnxModel:
 
     dimension = BUNDLED_DIMENSION
     limit = _TOKENS - 2  # [CLS] and [SEP]
-    identity = f"onnx {FORMAT} sha256:{BUNDLED_SHA256}"
 
-    def __init__(self, cache_dir: Path | None, threads: int = 1) -> None:
+    def __init__(
+        self, cache_dir: Path | None, threads: int = 1, *, middle_layer: float = 0.0
+    ) -> None:
+        self.identity = f"onnx {FORMAT} sha256:{BUNDLED_SHA256} middle:{middle_layer}"
+        self._middle_layer = middle_layer
         self._tokenizer = _tokenizer()
         self._session = open_session(graph_bytes(cache_dir))
         self._threads = threads
@@ -70,14 +73,18 @@ class OnnxModel:
 
     def encode(self, texts: Sequence[str], batch_size: int) -> Vectors:
         """Return one unit vector per text, `(n_texts, 384)`."""
-        rows = [one.ids[:_TOKENS] for one in self._tokenizer.encode_batch_fast(list(texts))]
+        rows = self._ids(texts)
         order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
         size = min(batch_size, _AT_ONCE)
         parts = [order[at : at + size] for at in range(0, len(order), size)]
         vectors = np.empty((len(rows), self.dimension), np.float32)
 
         def encode(part: list[int]) -> None:
-            vectors[part] = run(self._session, [rows[at] for at in part])
+            last, middle = run(self._session, [rows[at] for at in part])
+            found = unit_rows(last, len(part), "ONNX")
+            if self._middle_layer:
+                found += np.float32(self._middle_layer) * unit_rows(middle, len(part), "ONNX")
+            vectors[part] = found
 
         if self._threads == 1 or len(parts) == 1:
             for part in parts:
@@ -92,10 +99,14 @@ class OnnxModel:
             self._process = os.getpid()
         return self._pool
 
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [one.ids[:_TOKENS] for one in self._tokenizer.encode_batch_fast(list(texts))]
+
     def _check(self) -> None:
         for one, other, known in _KNOWN:
             try:
-                first, second = self.encode([one, other], 2)
+                last, _ = run(self._session, self._ids([one, other]))
+                first, second = unit_rows(last, 2, "ONNX")
             except Exception as error:  # onnxruntime's errors have no common class
                 raise EncoderError(
                     f"onnxruntime fails at running the encoder: {error}; "
@@ -108,8 +119,8 @@ class OnnxModel:
                 )
 
 
-def run(session: Any, rows: Sequence[Sequence[int]]) -> Vectors:  # noqa: ANN401
-    """Return the mean over each row's tokens, `(n_rows, 384)`."""
+def run(session: Any, rows: Sequence[Sequence[int]]) -> tuple[Vectors, Vectors]:  # noqa: ANN401
+    """Return the means over each row's tokens of the last layer and the fourth, `(n_rows, 384)`."""
     tokens = max(map(len, rows))
     ids = np.zeros((len(rows), tokens), np.int64)
     mask = np.zeros((len(rows), tokens), np.int32)
@@ -119,8 +130,8 @@ def run(session: Any, rows: Sequence[Sequence[int]]) -> Vectors:  # noqa: ANN401
     shares = (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)[:, None, :]
     positions = np.arange(tokens, dtype=np.int64)
     inputs = {"ids": ids, "positions": positions, "mask": mask, "shares": shares}
-    pooled: Vectors = session.run(None, inputs)[0]
-    return pooled
+    last, middle = session.run(None, inputs)
+    return last, middle
 
 
 def open_session(graph: bytes) -> Any:  # noqa: ANN401

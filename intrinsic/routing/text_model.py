@@ -68,16 +68,22 @@ def encode_whole(
 class TorchModel:
     """A sentence-transformers model by hub name or folder; None is the bundled one.
 
-    Raises `EncoderError` where it cannot be loaded.
+    `middle_layer` is what the bundled one's fourth layer counts, see `MiddleLayer`. Raises `EncoderError` where it cannot be loaded.
     """
 
-    def __init__(self, source: str | None, device: str) -> None:
+    def __init__(self, source: str | None, device: str, *, middle_layer: float = 0.0) -> None:
         self._model = load_model(source, device)
         get = getattr(self._model, "get_embedding_dimension", None)
         get = get or self._model.get_sentence_embedding_dimension
         self.dimension = int(get() or 0)
         self.limit = int(getattr(self._model, "max_seq_length", None) or 0) - 2  # [CLS] and [SEP]
         self.identity = _identity(source, self._model)
+        if source is None:
+            self.identity = f"{self.identity} middle:{middle_layer}"
+            if middle_layer:
+                from intrinsic.routing.middle_layer import MiddleLayer
+
+                self._model.append(MiddleLayer(self._model[0].auto_model, middle_layer))
 
     def spans(self, text: str) -> Sequence[tuple[int, int]]:
         """Return where each token of `text` begins and ends."""
