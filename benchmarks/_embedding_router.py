@@ -29,6 +29,7 @@ from benchmarks._routing_data import EVERY, Clinc, Row, own_texts, read
 from benchmarks._routing_scores import Task, ours
 from benchmarks._routing_vectors import Known, Say, known_of
 from intrinsic.embedding import EmbeddingOptions, EmbeddingProvider
+from intrinsic.routing import EncoderOptions, SentenceEncoder
 from intrinsic.training.embedding.plan import EmbeddingPlan
 from intrinsic.training.embedding.train import trained_embedding
 from intrinsic.training.lora.data_file import folded
@@ -126,7 +127,10 @@ async def _compared(
         for name, known in (("untuned", untuned), ("tuned", tuned)):
             say(f"{router} router, {name}, draw {seed}")
             answers = await ours(
-                Task(data, rows, (), known, trial.seeds, False, say), cards, "intent", name=router
+                Task(data, rows, (), known, known, trial.seeds, False, say),
+                cards,
+                "intent",
+                name=router,
             )
             of = found.setdefault(name, {})
             for key in ("top1", "a95", "e2e"):
@@ -146,7 +150,8 @@ async def _all_examples(data: Clinc, untuned: Known, say: Say) -> dict[str, floa
     """The default router and the untuned encoder, with all train rows as examples."""
     say("hybrid router, untuned, all examples")
     cards = data.registry("intent", EVERY, 0)
-    answers = await ours(Task(data, data.valid, (), untuned, 1, False, say), cards, "intent")
+    task = Task(data, data.valid, (), untuned, untuned, 1, False, say)
+    answers = await ours(task, cards, "intent")
     return {key: _percent([getattr(answers, key)]) for key in ("top1", "a95", "e2e")}
 
 
@@ -160,7 +165,11 @@ def _shown(trial: RouterTrial, data: Clinc) -> list[str]:
 
 @asynccontextmanager
 async def _known(texts: Sequence[str], adapter: Path | None, say: Say) -> AsyncIterator[Known]:
-    """The vectors of texts, by the provider that the router would have."""
+    """The vectors of texts: the default encoder's as it comes, or those of one with an adapter."""
+    if adapter is None:
+        as_it_comes = SentenceEncoder(options=EncoderOptions(runtime="torch", cached_texts=0))
+        yield await known_of(texts, as_it_comes, None, say)
+        return
     options = EmbeddingOptions(lora_adapter_path=adapter, cached_texts=0)
     async with EmbeddingProvider(options) as provider:
         yield await known_of(texts, provider, None, say)

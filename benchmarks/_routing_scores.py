@@ -28,12 +28,16 @@ ABSENT = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The data, the rows that are scored, those that are not, and the vectors of all."""
+    """The data, the rows that are scored, those that are not, and the vectors of all.
+
+    `plain` are those for the rival.
+    """
 
     data: Clinc
     scored: tuple[Row, ...]
     others: tuple[Row, ...]
     known: Known
+    plain: Known
     seeds: int
     beside: bool  # whether semantic-router is scored too
     say: Say
@@ -86,7 +90,7 @@ async def near(task: Task) -> dict[str, Any]:
         missing = np.array([row.intent in absent for row in rows])
         said = {"ours": await ours(task, registered, "intent", rows)}
         if task.beside:
-            router = rival.build(registered, task.known)
+            router = rival.build(registered, task.plain)
             said["semantic_router"] = await rival.answers(router, rows, "intent")
         for who, answers in said.items():
             score = auroc(answers.confidence, ~missing)
@@ -109,7 +113,7 @@ async def domains(task: Task) -> dict[str, Any]:
             cards = task.data.registry("domain", EXAMPLES[name], seed)
             said = {"ours": await ours(task, cards, "domain", rows)}
             if task.beside:
-                router = rival.build(cards, task.known)
+                router = rival.build(cards, task.plain)
                 said["semantic_router"] = await rival.answers(router, rows, "domain")
             for who, answers in said.items():
                 found.setdefault(who, []).append(answers.top1)
@@ -151,12 +155,12 @@ async def ours(
 
 
 async def _rivals(task: Task, cards: tuple[AdapterCard, ...]) -> dict[str, Answers]:
-    router = rival.build(cards, task.known)
+    router = rival.build(cards, task.plain)
     plain = await rival.answers(router, task.scored, "intent")
     found = {"semantic_router": plain}
     found["semantic_router_fitted"] = await rival.fitted(router, plain, task.others, "intent")
     if cards[0].examples:
-        router = rival.build(cards, task.known, with_card=True)
+        router = rival.build(cards, task.plain, with_card=True)
         found["semantic_router_with_card"] = await rival.answers(router, task.scored, "intent")
     return found
 

@@ -16,9 +16,10 @@ what is scored is the latter. Shares are in percent, times in milliseconds, `ece
 - `route_ms`, `vs_semantic_router` (its time over ours), `add_ms`: vectors ready, 10 examples each.
 - `end_to_end_ms`, `batch_gain_32`: texts that were never encoded, with the encoder as installed.
 
-Ours is the default router as it comes; every router gets the vectors of `--runtime`, by default
-those of the encoder as installed. semantic-router is as it comes, after its own `fit` on the
-other half (`_fitted`), and with the card's sentence as one more utterance (`_with_card`).
+Ours is the default router as it comes, with the vectors of the encoder as it comes; semantic-router
+gets the same model's plain vectors, as sentence-transformers gives them, of the same `--runtime`
+(by default the installed one; its times are taken on ours). It is as it comes, after its own `fit`
+on the other half (`_fitted`), and with the card's sentence as one more utterance (`_with_card`).
 """
 
 from __future__ import annotations
@@ -79,7 +80,13 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
     await encoder.warm_up()
     texts = data.texts() if set(options.parts) != {"encoded"} else []
     known = await known_of(texts, encoder, options.cache, say)
-    task = Task(data, scored, others, known, options.seeds, beside, say)
+    plain = known
+    if beside:
+        say("the model's plain vectors, for semantic-router")
+        cache = options.cache and options.cache.with_suffix(".plain.npz")
+        without = EncoderOptions(runtime=options.runtime, cached_texts=0, middle_layer=0.0)
+        plain = await known_of(texts, SentenceEncoder(options=without), cache, say)
+    task = Task(data, scored, others, known, plain, options.seeds, beside, say)
     result: dict[str, Any] = {}
     for name, part in PARTS.items():
         if name in options.parts:

@@ -17,6 +17,11 @@ AT = 4
 """Counted from 1, of six."""
 
 
+def add_to(model: Any, share: float) -> None:  # noqa: ANN401
+    """Have a sentence-transformers BERT give vectors with `share` of its layer `AT`."""
+    model.append(MiddleLayer(model[0].auto_model, share))
+
+
 class MiddleLayer(torch.nn.Module):
     """A last module of a sentence-transformers BERT that adds `share` times layer `AT`."""
 

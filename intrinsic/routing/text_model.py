@@ -68,7 +68,8 @@ def encode_whole(
 class TorchModel:
     """A sentence-transformers model by hub name or folder; None is the bundled one.
 
-    `middle_layer` is what the bundled one's fourth layer counts, see `MiddleLayer`. Raises `EncoderError` where it cannot be loaded.
+    `middle_layer` is what the bundled one's fourth layer counts, see `MiddleLayer`. Raises
+    `EncoderError` where it cannot be loaded.
     """
 
     def __init__(self, source: str | None, device: str, *, middle_layer: float = 0.0) -> None:
@@ -81,9 +82,9 @@ class TorchModel:
         if source is None:
             self.identity = f"{self.identity} middle:{middle_layer}"
             if middle_layer:
-                from intrinsic.routing.middle_layer import MiddleLayer
+                from intrinsic.routing import middle_layer as of_torch
 
-                self._model.append(MiddleLayer(self._model[0].auto_model, middle_layer))
+                of_torch.add_to(self._model, middle_layer)
 
     def spans(self, text: str) -> Sequence[tuple[int, int]]:
         """Return where each token of `text` begins and ends."""

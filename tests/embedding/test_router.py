@@ -41,7 +41,8 @@ async def test_the_router_asks_with_the_adapter(model: Path, lora: Path) -> None
 async def test_base_vectors_route_as_the_routers_own_encoder_does() -> None:
     from intrinsic.routing import EncoderOptions
 
-    own = SentenceEncoder(options=EncoderOptions(runtime="torch", cache_dir=None))
+    plain = EncoderOptions(runtime="torch", cache_dir=None, middle_layer=0.0)
+    own = SentenceEncoder(options=plain)
     query = "is this clause of the lease valid"
     async with EmbeddingProvider() as provider:
         ours = await EmbeddingRouter(provider).rank(query, candidates=CARDS)

@@ -61,6 +61,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
         return made
 
     monkeypatch.setattr(text_model, "load_model", load)
+    monkeypatch.setattr("intrinsic.routing.middle_layer.add_to", lambda model, share: None)
     monkeypatch.setattr(encoder_module, "onnx_installed", lambda: False)
     return made
 
