@@ -185,12 +185,13 @@ async def test_a_model_that_hangs_is_left_at_the_deadline(
         return encode(texts, **options)
 
     monkeypatch.setattr(model, "encode", hang)
-    encoder = SentenceEncoder(options=EncoderOptions(busy_timeout_s=1e-3))
+    encoder = SentenceEncoder()
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(encoder.embed, ["a"])
             await anyio.to_thread.run_sync(entered.wait)
             tasks.cancel_scope.cancel()
+        encoder._batches._busy_timeout_s = 1e-3
         with pytest.raises(EncoderError, match=r"was busy for 0\.001 s"):
             await encoder.embed(["b"])
     finally:
