@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from intrinsic.backends import Generation, GenerationOptions, Piece, Prompt
 from intrinsic.server.account import Account
 from intrinsic.server.envelope import envelope
+from intrinsic.server.mixture_text import shown
 from intrinsic.server.openai import told
 from intrinsic.server.openai.binding import Bound, Turns, bound
 from intrinsic.server.openai.connection import side_by_side, while_connected
@@ -126,8 +127,7 @@ class Answering(Response):
 
     async def _events(self) -> None:
         try:
-            with self._account.service.tracing.span("stream"):
-                await self._all(self._pieces)
+            await self._all(self._pieces)
             end = ""
             if self._include_usage:
                 assert self._bound is not None
@@ -161,7 +161,9 @@ class Answering(Response):
     ) -> None:
         async with bound(self._account, self._target, question.turns) as found:
             self._bound = self._bound or found
-            with self._account.service.tracing.span("generate"):
+            tracing = self._account.service.tracing
+            streamed = tracing.span("stream") if self._stream else nullcontext()
+            with tracing.span("generate", mixture=shown(found.lease.mixture)), streamed:
                 await side_by_side(
                     [
                         partial(answer, found, number + n, question.prompt, options)

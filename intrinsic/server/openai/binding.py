@@ -50,23 +50,29 @@ async def bound(account: Account, target: Target, turns: Turns) -> AsyncIterator
     elif target.active:
         asked = None
     else:
-        receipt = (
-            _found(account, target) if target.receipt else await _routed(account, target, turns)
-        )
-        account.routed(receipt)
-        asked = receipt
+        receipt = asked = await _receipt(account, target, turns)
     async with manager.lease(asked) as lease:
         account.under(lease.mixture)
         yield Bound(lease, receipt)
 
 
-def _found(account: Account, target: Target) -> Receipt:
-    assert target.receipt is not None
-    receipt = account.service.system.manager.receipt(target.receipt)
+async def _receipt(account: Account, target: Target, turns: Turns) -> Receipt:
+    if target.receipt is not None:
+        receipt = _found(account, target.receipt)
+        account.note(receipt=receipt.request_id)
+        return receipt
+    with account.service.tracing.span("event"):
+        receipt = await _routed(account, target, turns)
+        account.routed(receipt)
+    return receipt
+
+
+def _found(account: Account, request_id: str) -> Receipt:
+    receipt = account.service.system.manager.receipt(request_id)
     if receipt is None:
         raise ApiError(
             404,
-            f"no receipt of request {target.receipt!r:.80} is known (any more); publish its event "
+            f"no receipt of request {request_id!r:.80} is known (any more); publish its event "
             "first, and use its request id",
         )
     return receipt
