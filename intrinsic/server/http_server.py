@@ -18,6 +18,7 @@ logger = logging.getLogger("intrinsic.server")
 KEEP_ALIVE_S = 75
 """Longer than clients keep a connection that they do not use, so that they close it, not we."""
 _LAST_WORDS_S = 5
+_AGAIN_S = 10.0
 
 
 class HttpServer:
@@ -78,10 +79,16 @@ class HttpServer:
     async def _follow_registry(self) -> None:
         """Take over what other processes change in the registry, where there is one."""
         catalog = self._service.system.catalog
-        if catalog is not None:
-            from intrinsic.registry.following import follow
+        if catalog is None:
+            return
+        from intrinsic.registry.following import follow
 
-            await follow(catalog)
+        while True:
+            try:
+                await follow(catalog)
+            except Exception:  # the requests go on under what is known
+                logger.exception("the registry is not followed for now")
+                await anyio.sleep(_AGAIN_S)
 
 
 class _Server(uvicorn.Server):
