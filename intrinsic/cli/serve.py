@@ -77,9 +77,9 @@ def _tell_ready(service: Service, prepared: Prepared) -> None:
 
 
 def _curl(prepared: Prepared) -> str:
-    key = "" if prepared.keys is None else ' -H "Authorization: Bearer $API_KEY"'
+    key = "" if prepared.keys is None else '  -H "Authorization: Bearer $API_KEY" \\\n'
     return (
-        f"curl {prepared.url}/v1/chat/completions{key} \\\n"
+        f"curl {prepared.url}/v1/chat/completions \\\n{key}"
         "  -H 'Content-Type: application/json' \\\n"
         """  -d '{"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}'"""
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,10 +71,6 @@ class Account:
     def ms(self) -> float:
         """Milliseconds since it came."""
         return (time.perf_counter() - self.started) * 1e3
-
-    def __iter__(self) -> Iterator[tuple[str, str | int | float]]:
-        """What was noted, for the log."""
-        return iter(self.notes.items())
 
 
 def account_of(connection: HTTPConnection) -> Account:

@@ -52,15 +52,16 @@ class RequestFrame:
             answer = _Answer(account, send)
             try:
                 with service.tracing.span(
-                    f"{scope['method']} request", headers=headers, request_id=account.request_id
+                    "request", headers=headers, request_id=account.request_id
                 ) as span:
                     try:
                         await self._answer(scope, receive, headers, answer)
                     finally:
-                        span.note(route=route_of(scope), status=answer.status, **dict(account))
+                        span.rename(f"{_method(scope)} {route_of(scope)}")
+                        span.note(status=answer.status, **account.notes)
             except Exception as error:
                 await self._failed(scope, answer, error)
-        if cancel.cancelled_caught:
+        if cancel.cancelled_caught and not answer.complete:
             await self._cut_off(scope, answer)
         elif not answer.complete:
             service.metrics.ended_early("failed" if answer.failed else "disconnected")

@@ -31,6 +31,11 @@ class Span:
         if self._span is not None:
             self._span.set_attributes({f"intrinsic.{k}": v for k, v in attributes.items()})
 
+    def rename(self, name: str) -> None:
+        """Call it by what is known only now."""
+        if self._span is not None:
+            self._span.update_name(name)
+
 
 _NONE = Span()
 
@@ -92,16 +97,16 @@ class Tracing:
         self, name: str, headers: Mapping[str, str] | None = None, *, start: int | None = None
     ) -> OtelSpan:
         from opentelemetry.propagate import extract
-        from opentelemetry.trace import set_span_in_context
+        from opentelemetry.trace import SpanKind, set_span_in_context
 
         assert self._tracer is not None
         parent = _current.get()
-        context = None
+        context, kind = None, SpanKind.INTERNAL
         if parent is not None:
             context = set_span_in_context(parent)
         elif headers is not None:
-            context = extract(headers)
-        return self._tracer.start_span(name, context, start_time=start)
+            context, kind = extract(headers), SpanKind.SERVER
+        return self._tracer.start_span(name, context, kind, start_time=start)
 
 
 def _mark(span: OtelSpan, error: BaseException) -> None:

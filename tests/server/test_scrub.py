@@ -24,6 +24,7 @@ from intrinsic.server.scrub import Scrubber
         ("weights a/b and 3/4 and/or n/a", "weights a/b and 3/4 and/or n/a"),
         ("https://example.org/a/b", "https://example.org/a/b"),
         ("org/model-7b is another model", "org/model-7b is another model"),
+        ("/srvx/my teams/y is broken", "my teams/y is broken"),
         ("nothing of that kind", "nothing of that kind"),
     ],
 )
