@@ -77,15 +77,19 @@ class HttpServer:
         self._uvicorn.should_exit = True
 
     async def _follow_registry(self) -> None:
-        """Take over what other processes change in the registry, where there is one."""
+        """Take over what other processes change in the registry, where there is one.
+
+        What they switch off leaves memory.
+        """
         catalog = self._service.system.catalog
         if catalog is None:
             return
-        from intrinsic.registry.following import follow
+        from intrinsic.manager.life_cycle import LifeCycle
 
+        cycle = LifeCycle(catalog, self._service.system.manager)
         while True:
             try:
-                await follow(catalog)
+                await cycle.follow()
             except Exception:  # the requests go on under what is known
                 logger.exception("the registry is not followed for now")
                 await anyio.sleep(_AGAIN_S)

@@ -104,6 +104,8 @@ class RuntimeAdapters:
     async def _put_on(self, entry: AdapterEntry, former: str | None) -> None:
         """Offer an adapter that loads; else leave all as it was."""
         registry, manager = self._system.registry, self._system.manager
+        if registry.knows(entry.key):  # since a moment ago
+            raise ApiError(400, f"The lora adapter '{entry.key}' is there already")
         registry.put(entry, active=False)
         try:
             await manager.load(entry.key)

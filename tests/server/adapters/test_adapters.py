@@ -11,6 +11,7 @@ import anyio
 import httpx
 import pytest
 
+from intrinsic.registry.catalog import AdapterCatalog
 from tests import tiny
 from tests.server.asking import output, refused
 from tests.server.serving import Served, serving
@@ -311,3 +312,22 @@ def test_a_name_may_have_a_slash(served: Served, admin: httpx.Client, tmp_path: 
     assert ok(admin.get(f"{PATH}/team/x"))["key"] == "team/x@1"
     assert ok(admin.get(f"{PATH}/team%2Fx@1/history"))["data"][0]["name"] == "team/x"
     assert ok(admin.post(f"{PATH}/team/x/deactivate")) == {"deactivated": ["team/x@1"]}
+
+
+def test_what_another_process_switches_off_leaves_memory(served: Served, tmp_path: Path) -> None:
+    output(served, "a")
+    system = served.service.system
+
+    async def switched_off() -> frozenset[str]:
+        heard = anyio.Event()
+        with system.bus.on("adapter.deactivated", lambda _: heard.set()):
+            async with AdapterCatalog(tmp_path / "adapters.db") as other:
+                await other.deactivate("a@1")
+            with anyio.fail_after(20):
+                await heard.wait()
+        await anyio.wait_all_tasks_blocked()
+        return system.manager.get_near_adapters()
+
+    assert "a@1" in system.manager.get_near_adapters()
+    assert "a@1" not in served.call(switched_off)
+    assert offered(served) == ["b@1", "c@1", "d@1"]
