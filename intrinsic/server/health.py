@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -13,12 +14,19 @@ from intrinsic.server.metrics import TEXT
 router = APIRouter(tags=["service"])
 
 
+class Issue(BaseModel):
+    """What the service does without, in a sentence; `time` is when that was so."""
+
+    time: datetime
+    description: str
+
+
 class Health(BaseModel):
     """The service answers; `issues` says what it does without."""
 
     status: Literal["healthy"] = "healthy"
     model: str
-    issues: list[str] = []
+    issues: list[Issue] = []
 
 
 class Permission(BaseModel):
@@ -30,7 +38,9 @@ class Permission(BaseModel):
 @router.get("/health", summary="Whether the service answers")
 async def health(service: Serving) -> Health:
     """Say that the service is there; while it is being stopped this is a 503."""
-    return Health(model=service.model_name, issues=service.issues())
+    now = datetime.now(UTC)
+    issues = [Issue(time=now, description=sentence) for sentence in service.issues()]
+    return Health(model=service.model_name, issues=issues)
 
 
 @router.get("/v1/auth/permission", summary="What your key allows")

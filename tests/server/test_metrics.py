@@ -81,7 +81,8 @@ def test_the_kill_switch_and_dead_letters_are_seen(served: Served) -> None:
     assert value(served, "bus_kill_switch") == 1
     with served.client(key=None) as client:
         (issue,) = client.get("/health").json()["issues"]
-    assert "for a test" in issue
+    assert "for a test" in issue["description"]
+    assert set(issue) == {"time", "description"}  # as TabbyAPI has it
 
 
 def test_no_client_can_add_series(served: Served) -> None:
