@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -80,7 +80,7 @@ def nothing_is_left(served: Served) -> Iterator[None]:
     before = answer_of(served)
     yield
     assert answer_of(served) == before
-    wait_until(served, lambda: nothing_held(served))
+    wait_until_nothing_is_held(served)
 
 
 def answer_of(served: Served) -> str:
@@ -90,23 +90,27 @@ def answer_of(served: Served) -> str:
     return str(answer.json()["choices"][0]["message"]["content"])
 
 
-def nothing_held(served: Served) -> bool:
-    system = served.service.system
-    return (
-        len(served.service.running) == 0
-        and (served.service.queue.running, served.service.queue.waiting) == (0, 0)
-        and system.manager.get_stats()["leases"] == 0
-        and idle(system.backend)  # type: ignore[arg-type]
-    )
+def held(served: Served) -> dict[str, int]:
+    """What requests hold; nothing is left out that one could."""
+    system, queue = served.service.system, served.service.queue
+    found = {
+        "requests": len(served.service.running),
+        "running": queue.running,
+        "waiting": queue.waiting,
+        "leases": system.manager.get_stats()["leases"],
+        "rows": not idle(system.backend),  # type: ignore[arg-type]
+    }
+    return {name: count for name, count in found.items() if count}
 
 
-def wait_until(served: Served, state: Callable[[], bool]) -> None:
-    async def wait() -> None:
-        with anyio.fail_after(LONGEST_S):
-            while not state():
+def wait_until_nothing_is_held(served: Served) -> None:
+    async def wait() -> dict[str, int]:
+        with anyio.move_on_after(LONGEST_S):
+            while held(served):
                 await anyio.wait_all_tasks_blocked()
+        return held(served)
 
-    served.call(wait)
+    assert served.call(wait) == {}
 
 
 def routes(method: str) -> list[str]:
@@ -266,14 +270,14 @@ def test_clients_that_leave_at_any_moment_leave_nothing_behind(
         thread.start()
     for thread in threads:
         thread.join(LONGEST_S)
-    wait_until(served, lambda: nothing_held(served))
+    wait_until_nothing_is_held(served)
 
 
 def test_clients_that_leave_in_the_middle_of_a_body_leave_nothing_behind(served: Served) -> None:
     for _ in range(8):
         with connected(served) as wire:
             wire.sendall(HEAD + b'Content-Length: 5000\r\n\r\n{"model":')
-    wait_until(served, lambda: nothing_held(served))
+    wait_until_nothing_is_held(served)
 
 
 def test_many_connections_that_say_nothing_hold_nobody_up(served: Served) -> None:

@@ -38,7 +38,7 @@ CHECKS = [
 ]
 HEADERS = {"Authorization": f"Bearer {KEYS.admin_key}"}
 FUZZING = settings(
-    max_examples=25,
+    max_examples=12,
     derandomize=True,
     deadline=None,
     database=None,
