@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from intrinsic.errors import AdapterNotFoundError
 from intrinsic.registry import AdapterRegistry
 from intrinsic.selection import Selection
 from intrinsic.server.envelope import ApiError
@@ -33,6 +35,22 @@ async def replace_active(
         return await _replace(service, wanted)
     async with service.queue.alone():
         return await _replace(service, wanted)
+
+
+async def clear_active(service: Service) -> None:
+    """Make the base model what is active, from the next request on, and free the device.
+
+    Weights that are merged are restored once the requests that run have ended. Raises
+    `CapacityError` where they do not end in `wait_timeout_s`; the base is active all the same.
+    """
+    manager = service.system.manager
+    former = manager.get_active_adapters()
+    await manager.swap({})
+    if manager.get_stats()["merged"] and not manager.get_active_adapters():
+        await manager.unfuse()
+        for key in former:
+            with suppress(AdapterNotFoundError):
+                await manager.discard(key)
 
 
 async def _replace(service: Service, wanted: Mapping[str, float]) -> Replaced:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from intrinsic.server.access import Admin, Plain, Serving
 from intrinsic.server.fields import Factor
+from intrinsic.server.refusals import refusals
 
 router = APIRouter(tags=["llama.cpp"])
 
@@ -52,7 +53,9 @@ async def list_adapters(service: Serving, _: Plain) -> list[ListedAdapter]:
     ]
 
 
-@router.post("/lora-adapters", summary="Set the adapters' scales")
+@router.post(
+    "/lora-adapters", summary="Set the adapters' scales", responses=refusals(404, 409, 429)
+)
 async def set_scales(asked: Scales, service: Serving, _: Admin) -> Applied:
     """Make these the active adapters, with these scales; those that are not named are off.
 

@@ -11,9 +11,10 @@ from pydantic import BaseModel, Field
 
 from intrinsic.registry.entry import CONFIG_NAME
 from intrinsic.server.access import Admin, Plain, Serving
-from intrinsic.server.active_set import replace_active, shown
+from intrinsic.server.active_set import clear_active, replace_active, shown
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.fields import AdapterName, Factor
+from intrinsic.server.refusals import refusals
 from intrinsic.server.service import Service
 
 router = APIRouter(tags=["TabbyAPI"])
@@ -73,8 +74,8 @@ async def list_active(service: Serving, _: Plain) -> LoraList:
     return await _active(service)
 
 
-@router.post("/v1/lora/load", summary="Load adapters")
-@router.post("/v1/loras/load", summary="Load adapters")
+@router.post("/v1/lora/load", summary="Load adapters", responses=refusals(404, 409, 429))
+@router.post("/v1/loras/load", summary="Load adapters", responses=refusals(404, 409, 429))
 async def load_loras(asked: LoraLoadRequest, service: Serving, _: Admin) -> LoraLoadResponse:
     """Replace the active adapters; one that cannot be loaded is in `failure`, the others count.
 
@@ -91,11 +92,11 @@ async def load_loras(asked: LoraLoadRequest, service: Serving, _: Admin) -> Lora
     return LoraLoadResponse(success=list(done.success), failure=list(done.failure))
 
 
-@router.post("/v1/lora/unload", summary="Unload adapters")
-@router.delete("/v1/loras/active", summary="Unload adapters")
+@router.post("/v1/lora/unload", summary="Unload adapters", responses=refusals(429))
+@router.delete("/v1/loras/active", summary="Unload adapters", responses=refusals(429))
 async def unload_loras(service: Serving, _: Admin) -> None:
     """Take all active adapters away: the base model answers, exactly as without them."""
-    await replace_active(service, {}, at_once=True)
+    await clear_active(service)
 
 
 async def _all(service: Service) -> LoraList:

@@ -247,3 +247,17 @@ def test_the_model_has_a_card(served: Served, path: str) -> None:
         "owned_by": "intrinsic",
         "parameters": {"max_seq_len": 512},
     }
+
+
+@pytest.mark.parametrize("mode", ["merged", "auto"])
+def test_unloading_restores_merged_weights_too(tmp_path: Path, mode: str) -> None:
+    with serving(tmp_path, flags={"manager.mode": mode}) as served, served.admin() as client:
+        base, weights = output(served), fingerprint(served)
+        load(client, {"name": "a"}, {"name": "b", "scaling": 0.5})
+        assert output(served) != base
+        if mode == "merged":
+            assert fingerprint(served) != weights
+        client.delete("/v1/loras/active")
+        assert fingerprint(served) == weights
+        assert served.service.system.registry.loaded_adapters == ()
+        assert output(served) == base

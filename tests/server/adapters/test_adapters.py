@@ -280,6 +280,8 @@ def test_without_a_registry_what_can_be_read_is_read_and_the_rest_says_what_it_n
         assert keys(client) == ["a@1", "b@1", "c@1", "d@1", "sql@1"]
         assert keys(client, name="s*") == ["sql@1"]
         assert keys(client, name="*.") == []
+        assert keys(client, name="[a-z]") == []
+        assert keys(client, name="*s" * 100 + "?") == []
         assert keys(client, domain="Letter A", descending=True) == ["sql@1", "a@1"]
         assert keys(client, base_model="tiny-llama", active=True) == ["sql@1"]
         assert keys(client, limit=1, offset=1) == ["b@1"]
