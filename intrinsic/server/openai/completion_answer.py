@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from intrinsic.backends import Generation, Piece
 from intrinsic.server.openai.chat_answer import Applied, FinishReason, Usage
-from intrinsic.server.openai.token_form import text_tokens
+from intrinsic.server.openai.token_form import TextTokens
 
 
 class TextChoice(BaseModel):
@@ -56,7 +57,7 @@ class CompletionForm:
         self._logprobs = logprobs
         self._echoes = echoes
         self._several = several
-        self._lengths: dict[int, int] = {}
+        self._tokens: defaultdict[int, TextTokens] = defaultdict(TextTokens)
         self._opened = f'data: {json.dumps(self._head)[:-1]}, "choices": [{{"text": '
         closed = ', "usage": null}\n\n' if usage else "}\n\n"
         self._closed = f"}}]{closed}"
@@ -70,9 +71,7 @@ class CompletionForm:
         """A piece of the text."""
         told = "null"
         if self._logprobs:
-            offset = self._lengths.get(choice, 0)
-            self._lengths[choice] = offset + len(piece.text)
-            told = json.dumps(text_tokens(piece.logprobs, offset))
+            told = json.dumps(self._tokens[choice].of(piece.logprobs))
         return (
             f'{self._opened}{quoted(piece.text)}, "index": {choice}, "logprobs": {told}, '
             f'"finish_reason": null{self._closed}'
@@ -100,7 +99,7 @@ class CompletionForm:
                 {
                     "index": number,
                     "text": self._echoes.get(number, "") + one.text,
-                    "logprobs": text_tokens(one.logprobs, 0) if self._logprobs else None,
+                    "logprobs": TextTokens().of(one.logprobs) if self._logprobs else None,
                     "finish_reason": one.finish_reason,
                     **({"intrinsic": applied[number]} if self._several else {}),
                 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,20 +29,27 @@ def _chat_token(one: TokenLogprob) -> dict[str, Any]:
     }
 
 
-def text_tokens(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
-    """`logprobs` of a completion, whose text so far has `offset` characters."""
-    offsets = []
-    for one in tokens:
-        offsets.append(offset)
-        offset += len(one.token)
-    return {
-        "tokens": [one.token for one in tokens],
-        "token_logprobs": [_finite(one.logprob) for one in tokens],
-        "top_logprobs": [
-            {text: _finite(logprob) for text, _, logprob in one.top} for one in tokens
-        ],
-        "text_offset": offsets,
-    }
+class TextTokens:
+    """`logprobs` of a completion's tokens as they come, told where in its text each begins."""
+
+    def __init__(self) -> None:
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0
+
+    def of(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """Those of the tokens that follow; a part of a character begins where it does."""
+        offsets = []
+        for one in tokens:
+            offsets.append(self._offset)
+            self._offset += len(self._characters.decode(bytes(one.bytes)))
+        return {
+            "tokens": [one.token for one in tokens],
+            "token_logprobs": [_finite(one.logprob) for one in tokens],
+            "top_logprobs": [
+                {text: _finite(logprob) for text, _, logprob in one.top} for one in tokens
+            ],
+            "text_offset": offsets,
+        }
 
 
 def _finite(logprob: float) -> float:

@@ -8,7 +8,8 @@ from typing import Any
 import openai
 import pytest
 
-from intrinsic.backends import RawPrompt
+from intrinsic.backends import RawPrompt, TokenLogprob
+from intrinsic.server.openai.token_form import TextTokens
 from tests.server.openai.asking import client, reference, refused, until_idle
 from tests.server.serving import Served, serving
 
@@ -109,6 +110,30 @@ def test_log_probabilities_in_the_form_of_completions(
     )
     offsets = [at for c in stream if (one := c.choices[0].logprobs) for at in one.text_offset or ()]
     assert offsets == told.text_offset
+
+
+def test_a_token_is_told_where_it_begins_though_its_text_comes_in_parts(
+    served: Served, asking: openai.OpenAI
+) -> None:
+    stream: Any = asking.completions.create(
+        model="a", prompt="hello", max_tokens=8, logprobs=0, stop="no such text", stream=True
+    )
+    choices = [chunk.choices[0] for chunk in stream]
+    offsets = [at for one in choices if one.logprobs for at in one.logprobs.text_offset or ()]
+    text = "".join(one.text for one in choices)
+    assert len(text) > 3
+    assert offsets == list(range(len(text)))  # its tokens are characters
+
+
+def test_parts_of_a_character_are_told_where_it_begins() -> None:
+    bytes_ = [b"a", *(bytes([byte]) for byte in "\N{SLIGHTLY SMILING FACE}".encode()), b"bc", b"d"]
+    tokens = [
+        TokenLogprob(one.decode(errors="replace"), n, -1.0, tuple(one))
+        for n, one in enumerate(bytes_)
+    ]
+    parts = TextTokens()
+    assert parts.of(tokens[:3])["text_offset"] == [0, 1, 1]
+    assert parts.of(tokens[3:])["text_offset"] == [1, 1, 2, 4]
 
 
 def test_the_stream_is_the_answer(served: Served, asking: openai.OpenAI) -> None:
