@@ -115,7 +115,7 @@ class RuntimeAdapters:
                     {entry.key if key == former else key: w for key, w in active.items()}
                 )
         except BaseException:
-            registry.remove_adapter(entry.key)
+            self._take_away(entry.key)
             raise
         registry.set_active(entry.key, True)
 
