@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,33 @@ def test_a_length_that_is_no_number_harms_nobody(served: Served, length: str) ->
         pass  # what is no HTTP need not be answered
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nshort",
+        b"POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+    ids=["nonsense", "half", "header", "path", "short", "chunks", "upgrade", "tls"],
+)
+def test_what_is_no_request_harms_nobody(served: Served, sent: bytes) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    connected = socket.create_connection((host, int(port)), timeout=10)
+    with connected as raw, contextlib.suppress(ConnectionError):
+        raw.sendall(sent)
+        raw.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+        assert b"Traceback" not in answer
+    with served.client(key=None) as client:
+        assert client.get("/health").status_code == 200
+    served.call(served.service.running.wait_until_idle)
 
 
 def test_pages_of_configured_origins_may_ask_and_no_others(served: Served) -> None:

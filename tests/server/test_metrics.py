@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.serving import Served, serving
 
-Labels = dict[str, str]
+PAGE = Path(__file__).parents[2] / "docs" / "server.md"
 
 
 @pytest.fixture
@@ -97,3 +99,16 @@ def test_no_client_can_add_series(served: Served) -> None:
             client.get(f"/nothing/{number}", headers={"X-Request-Id": str(number)})
             client.request(f"BREW{number}", "/nothing")
     assert series() == before
+
+
+def test_what_the_page_names_is_there(served: Served) -> None:
+    ask(served, "b please")
+    text = served.call(served.service.metrics.text).decode()
+    given = set(re.findall(r"# TYPE (\w+) \w+", text))
+    for line in re.findall(r"^\| `intrinsic_.*$", PAGE.read_text(), re.MULTILINE):
+        names = re.findall(r"`(\w+?)(\*?)`", line.split("|")[1])
+        prefix = re.sub(r"[a-z]+$", "", names[0][0])
+        for name, wild in names:
+            whole = name if name.startswith("intrinsic") else prefix + name.removeprefix("_")
+            found = [one for one in given if one == whole or (wild and one.startswith(whole))]
+            assert found, whole
