@@ -109,6 +109,8 @@ def _faults(error: RequestValidationError) -> str:
     place, path = where[0], ".".join(where[1:])
     if first["type"] == "json_invalid":
         return f"the body is not valid JSON: {first['ctx']['error']}, at position {path}"
+    if where == ["body"] and isinstance(first.get("input"), bytes):
+        return "the body was not read; send JSON, with 'Content-Type: application/json'"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     message = message[:1].lower() + message[1:]

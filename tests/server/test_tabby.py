@@ -261,3 +261,13 @@ def test_unloading_restores_merged_weights_too(tmp_path: Path, mode: str) -> Non
         assert fingerprint(served) == weights
         assert served.service.system.registry.loaded_adapters == ()
         assert output(served) == base
+
+
+def test_a_body_that_is_not_called_json_is_refused_in_words(served: Served) -> None:
+    content = '{"loras": [{"name": "a"}]}'
+    with served.admin() as client:
+        for kind in ({}, {"Content-Type": "application/x-www-form-urlencoded"}):
+            answer = client.post("/v1/lora/load", content=content, headers=kind)
+            sentence = refused(answer, 400, "invalid_request")
+            assert "Content-Type: application/json" in sentence
+        assert active(client) == {}
