@@ -32,7 +32,7 @@ class Target:
 def target_of(service: Service, model: str | None, lora: Lora | None) -> Target:
     """Read both. Raises a 404 for what is not known, a 400 where they contradict each other."""
     said = lora or _NO_LORA
-    plain = model in (None, "", service.model_name)
+    plain = model in (None, "", service.model_name) and model not in (AUTO, BASE_NAME)
     if said.mixture is not None:
         if not plain and model != AUTO:
             raise ApiError(

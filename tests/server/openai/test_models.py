@@ -52,6 +52,20 @@ def test_versions_are_listed_where_there_are_several(tmp_path: Path) -> None:
         assert str(tmp_path) not in str(cards)
 
 
+@pytest.mark.parametrize("name", ["base", "auto"])
+def test_a_model_may_be_called_like_a_way_to_ask(tmp_path: Path, name: str) -> None:
+    with (
+        serving(tmp_path, options=ServerOptions(port=0, model_name=name)) as served,
+        client(served) as asking,
+    ):
+        served.call(served.service.system.manager.set_active, {"a": 1.0})
+        assert [card.id for card in asking.models.list()][:3] == ["auto", "base", "a"]
+        base: Any = asking.chat.completions.create(model="base", messages=TURNS, max_tokens=1)
+        assert base.intrinsic["mixture"] == {}
+        auto: Any = asking.chat.completions.create(model="auto", messages=TURNS, max_tokens=1)
+        assert auto.intrinsic["routed"] is True
+
+
 def test_mixtures_are_described_and_what_is_unknown_is_not(served: Served) -> None:
     with client(served) as asking:
         mixture: Any = asking.models.retrieve("a:0.5+b@1")
