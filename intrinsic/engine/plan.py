@@ -70,12 +70,16 @@ class RowsRun(NamedTuple):
 
 
 class RowsPlan(NamedTuple):
-    """A mixture per row: the runs, or `own` in their place; gain and bias are `(rows, 1, out)`."""
+    """A mixture per row: the runs, or `own` in their place; gain and bias are `(rows, 1, out)`.
+
+    `is_own_alone` says that there is nothing else, and one weight for all rows.
+    """
 
     runs: tuple[RowsRun, ...]
     bias: torch.Tensor | None
     gain: torch.Tensor | None
     own: OwnRun | None = None
+    is_own_alone: bool = False
 
 
 def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPlan | None:
@@ -111,7 +115,9 @@ def plan_rows(bank: FactorBank, active: Active, *, stacked: bool = False) -> Row
         made = torch.tensor(active.column(adapter), dtype=bank.A.dtype)[:, None, None]
         return made.to(bank.A.device, non_blocking=True)
 
-    return RowsPlan(runs, *_extras(found, tall), own)
+    bias, gain = _extras(found, tall)
+    is_simple = own is not None and isinstance(own.weights, float)
+    return RowsPlan(runs, bias, gain, own, is_simple and bias is None and gain is None)
 
 
 def _rows_runs(

@@ -127,6 +127,12 @@ class SideCar:
 
     def _beside_rows(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         rows = len(active.rows)
+        plan = active.plans.get(self)
+        if plan is not None and plan.is_own_alone and self._makes_new:
+            own = plan.own
+            if x.dim() == 3 and len(x) == rows and x.shape[1] < ROW_BY_ROW_TOKENS:
+                # The shortest way, for tokens one by one.
+                return y.baddbmm_(torch.bmm(x, own.At), own.B, alpha=own.weights)
         if self._is_plain and x.dim() == y.dim() == 3 and len(x) == rows:
             by_row, out = x, self._own(y)
             each = out
