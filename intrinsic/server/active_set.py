@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from fastapi import Request
+
 from intrinsic.errors import AdapterNotFoundError
 from intrinsic.registry import AdapterRegistry
 from intrinsic.selection import Selection
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.service import Service
+from intrinsic.server.turn import turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +25,18 @@ class Replaced:
 
 
 async def replace_active(
-    service: Service, wanted: Mapping[str, float], *, at_once: bool = False
+    service: Service, wanted: Mapping[str, float], waiting: Request | None = None
 ) -> Replaced:
     """Make adapters with their factors the active ones, less those that cannot be had.
 
-    It waits for the generations that run, unless it is to be done `at_once`; they keep what they
-    started with in any case. Raises a 400 for an adapter that is named twice, and what
-    `RequestQueue.alone` and `AdapterManager.swap` raise; then nothing has changed.
+    With a request `waiting`, it is done when the generations that run have ended, unless its client
+    left; they keep what they started with in any case. Raises a 400 for an adapter that is named
+    twice, and what `RequestQueue.alone` and `AdapterManager.swap` raise; then nothing has changed.
     """
     _refuse_twice(wanted, service.system.registry)
-    if at_once:
+    if waiting is None:
         return await _replace(service, wanted)
-    async with service.queue.alone():
+    async with turn(waiting, service.queue.alone()):
         return await _replace(service, wanted)
 
 

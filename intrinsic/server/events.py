@@ -23,6 +23,7 @@ from intrinsic.server.event_bodies import (
 from intrinsic.server.fields import Label
 from intrinsic.server.refusals import refusals
 from intrinsic.server.service import Service
+from intrinsic.server.turn import turn
 from intrinsic.wiring.wishes import RouteWishes
 
 router = APIRouter(tags=["events"])
@@ -62,7 +63,7 @@ async def publish(asked: EventIn, request: Request, service: Serving, who: Plain
         context=EventContext(asked.request_id, asked.session),
         metadata=asked.metadata,
     )
-    async with service.queue.place():
+    async with turn(request, service.queue.place()):
         report = await service.system.bus.publish(event)
     if isinstance(report.value, Receipt):
         account_of(request).routed(report.value)
@@ -81,10 +82,12 @@ async def dead_letters(service: Serving, _: Admin) -> Letters:
     summary="Deliver again what failed",
     responses=refusals(404, 429),
 )
-async def replay(service: Serving, _: Admin, asked: Replay | None = None) -> Replayed:
+async def replay(
+    request: Request, service: Serving, _: Admin, asked: Replay | None = None
+) -> Replayed:
     """Deliver one dead letter, or all, to whom failed; what succeeds leaves the list."""
     letter = None if asked is None else asked.id
-    async with service.queue.place():
+    async with turn(request, service.queue.place()):
         try:
             reports = await service.system.bus.replay(letter)
         except BusClosedError:

@@ -19,6 +19,7 @@ from intrinsic.server.metrics import UNMATCHED
 from intrinsic.server.origins import Origins
 from intrinsic.server.refusals import error_response, refusal
 from intrinsic.server.request_log import log_request
+from intrinsic.server.turn import LEFT
 
 if TYPE_CHECKING:
     from intrinsic.server.service import Service
@@ -27,8 +28,6 @@ logger = logging.getLogger("intrinsic.server")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _STOPPING = "the server is being stopped; try again later"
-_NO_ANSWER = 499
-"""In the log, the status of a request whose client left before it was answered."""
 
 
 class RequestFrame:
@@ -120,7 +119,7 @@ class _Answer:
 
     def __init__(self, account: Account, send: Send) -> None:
         self.account = account
-        self.status = _NO_ANSWER
+        self.status = LEFT
         self.started = False
         self.complete = False
         self.failed = False

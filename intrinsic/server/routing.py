@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
 from intrinsic.conversation import conversation_event
@@ -21,6 +21,7 @@ from intrinsic.server.envelope import ApiError
 from intrinsic.server.fields import AdapterName, Label, Share, Text
 from intrinsic.server.refusals import refusals
 from intrinsic.server.service import Service
+from intrinsic.server.turn import turn
 from intrinsic.wiring.wishes import MOST
 
 router = APIRouter(tags=["routing"])
@@ -75,7 +76,7 @@ class RouteAnswer(BaseModel):
 
 
 @router.post("/v1/route", summary="Decide without generating", responses=refusals(409, 429))
-async def route(asked: RouteRequest, service: Serving, _: Plain) -> RouteAnswer:
+async def route(asked: RouteRequest, request: Request, service: Serving, _: Plain) -> RouteAnswer:
     """Choose adapters for a text; no session remembers it, and nothing is loaded."""
     query, memories = _question(asked)
     context = RouteContext(
@@ -85,7 +86,7 @@ async def route(asked: RouteRequest, service: Serving, _: Plain) -> RouteAnswer:
         threshold=asked.threshold,
         trial=True,
     )
-    async with service.queue.place():
+    async with turn(request, service.queue.place()):
         start = time.perf_counter()
         try:
             chosen, ranking = await _decide(service, asked, query, context)

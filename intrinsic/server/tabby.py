@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import anyio.to_thread
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from intrinsic.registry.entry import CONFIG_NAME
@@ -76,10 +76,12 @@ async def list_active(service: Serving, _: Plain) -> LoraList:
 
 @router.post("/v1/lora/load", summary="Load adapters", responses=refusals(404, 409, 429))
 @router.post("/v1/loras/load", summary="Load adapters", responses=refusals(404, 409, 429))
-async def load_loras(asked: LoraLoadRequest, service: Serving, _: Admin) -> LoraLoadResponse:
+async def load_loras(
+    asked: LoraLoadRequest, request: Request, service: Serving, _: Admin
+) -> LoraLoadResponse:
     """Replace the active adapters; one that cannot be loaded is in `failure`, the others count.
 
-    It waits for the generations that run, unless `skip_queue`.
+    It waits for the generations that run, unless `skip_queue`; a client that leaves gives it up.
     """
     if not asked.loras:
         raise ApiError(400, 'loras is empty; name adapters as {"name": ..., "scaling": 1.0}')
@@ -88,7 +90,8 @@ async def load_loras(asked: LoraLoadRequest, service: Serving, _: Admin) -> Lora
         if lora.name in wanted:
             raise ApiError(400, f"{lora.name!r} is named twice; add its scalings up")
         wanted[lora.name] = 1.0 if lora.scaling is None else lora.scaling
-    done = await replace_active(service, wanted, at_once=asked.skip_queue)
+    waiting = None if asked.skip_queue else request
+    done = await replace_active(service, wanted, waiting)
     return LoraLoadResponse(success=list(done.success), failure=list(done.failure))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
@@ -20,6 +20,7 @@ from intrinsic.server.openai.lora_field import LoraField, Part
 from intrinsic.server.openai.sampling import Text
 from intrinsic.server.openai.target import AUTO, BASE_NAME
 from intrinsic.server.refusals import refusals
+from intrinsic.server.turn import turn
 
 router = APIRouter(tags=["openai"])
 
@@ -84,7 +85,9 @@ class EmbeddingList(BaseModel):
     response_model=EmbeddingList,
     responses=refusals(404, 409, 429),
 )
-async def embeddings(body: EmbeddingRequest, service: Serving, who: Plain) -> Response:
+async def embeddings(
+    body: EmbeddingRequest, request: Request, service: Serving, who: Plain
+) -> Response:
     """Embed texts with the encoder, under the adapters that `model` or `lora` name."""
     provider = await service.embedding()
     if body.dimensions not in (None, provider.dimension):
@@ -94,7 +97,8 @@ async def embeddings(body: EmbeddingRequest, service: Serving, who: Plain) -> Re
             "and a part of one is none",
         )
     adapter = _adapter(body, provider, service.system.registry)
-    vectors = await provider.embed_batch(body.input, adapters=adapter)
+    async with turn(request, service.queue.place()):
+        vectors = await provider.embed_batch(body.input, adapters=adapter)
     words = sum(len(_WORDS.findall(text)) for text in body.input)
     return JSONResponse(
         {
