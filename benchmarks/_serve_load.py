@@ -118,16 +118,19 @@ async def one_by_one(port: int, key: str, asked: Sequence[Request]) -> list[Answ
     return answers
 
 
-async def together(port: int, key: str, asked: Sequence[Request]) -> list[Answer]:
-    """Each request by a client of its own, all at once."""
+async def together(port: int, key: str, asked: Sequence[Request], *, clients: int) -> list[Answer]:
+    """So many clients at once; each asks for what comes next when it has its answer."""
+    answers: dict[int, Answer] = {}
+    numbers = iter(range(len(asked)))
 
-    async def ask(request: Request) -> Answer:
+    async def ask() -> None:
         wire = Wire(port, key)
-        answer = await wire.chat(request.body)
+        for number in numbers:
+            answers[number] = await wire.chat(asked[number].body)
         await wire.close()
-        return answer
 
-    return await asyncio.gather(*(ask(request) for request in asked))
+    await asyncio.gather(*(ask() for _ in range(clients)))
+    return [answers[number] for number in range(len(asked))]
 
 
 async def churn(

@@ -7,8 +7,9 @@ client that does the least a client can. A second process has the same system wi
 time to first token is what the service's is compared with, request by request in turn, and its
 answers are what the service's must be.
 
-- `concurrent_vs_serial`: 32 streaming clients at once, 8 mixtures, over the same requests one by
-  one through the same server, in turn; the median of the rounds.
+- `concurrent_vs_serial`: 32 streaming clients at once, 8 mixtures, three requests each, over the
+  same requests one by one through the same server, in turn; medians of the rounds. `burst` is the
+  same with one request each, whose batch grows smaller as the short answers end.
 - `ttft_overhead_ms`: the larger of two medians, of requests that are routed and of requests that
   name their mixture: time to the first piece of text at the client, less that without HTTP.
 - `errors`, `wrong_answers`, `leaked_bytes`, `leaked_tasks`: 500 requests, of which every tenth
@@ -25,6 +26,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from benchmarks._serve_load import (
     together,
 )
 from benchmarks._serve_process import Direct, Server, server
-from benchmarks._serve_wire import Answer, Wire
+from benchmarks._serve_wire import Wire
 from benchmarks._timing import spread
 
 _SETTLE_S = 5.0
@@ -49,6 +51,7 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks serve")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--each", type=int, default=3, help="requests of a client")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=100, help="of times to first token")
     parser.add_argument("--requests", type=int, default=500)
@@ -64,31 +67,24 @@ def run(argv: Sequence[str]) -> dict[str, Any]:
 
 def _measure(served: Server, direct: Direct, options: argparse.Namespace) -> dict[str, Any]:
     references = References(direct)
-    asked = requests(options.clients, options.tokens)
     first = {
         kind: asyncio.run(_first_tokens(served, direct, kind == "routed", options.pairs))
         for kind in ("named", "routed")
     }
-    batches = asyncio.run(_throughput(served, asked, options.rounds))
-    checked = _check(asked, batches, references)
+    works = {
+        name: asyncio.run(_throughput(served, references, each, options))
+        for name, each in (("throughput", options.each), ("burst", 1))
+    }
     left = _leaks(served, references, options)
     outcome: Outcome = left.pop("outcome")
-    serial, concurrent = (statistics.median(batches[kind][0]) for kind in ("serial", "concurrent"))
     return {
-        "concurrent_vs_serial": serial / concurrent,
+        "concurrent_vs_serial": works["throughput"]["concurrent_vs_serial"],
         "ttft_overhead_ms": max(found["overhead_ms"] for found in first.values()),
-        "errors": len(outcome.errors) + checked["errors"],
-        "wrong_answers": len(outcome.wrong) + checked["wrong"],
+        "errors": len(outcome.errors) + sum(work.pop("errors") for work in works.values()),
+        "wrong_answers": len(outcome.wrong) + sum(work.pop("wrong") for work in works.values()),
         "leaked_bytes": left.pop("leaked_bytes"),
         "leaked_tasks": left.pop("leaked_tasks"),
-        "throughput": {
-            "serial_s": serial,
-            "concurrent_s": concurrent,
-            "tokens": checked["tokens"],
-            "serial_tokens_per_s": checked["tokens"] / serial,
-            "concurrent_tokens_per_s": checked["tokens"] / concurrent,
-            "rounds": options.rounds,
-        },
+        **works,
         "time_to_first_token": first,
         "churn": {
             "seconds": outcome.seconds,
@@ -124,34 +120,35 @@ async def _first_tokens(served: Server, direct: Direct, routed: bool, pairs: int
 
 
 async def _throughput(
-    served: Server, asked: Sequence[Request], rounds: int
-) -> dict[str, tuple[list[float], list[Answer]]]:
-    found: dict[str, tuple[list[float], list[Answer]]] = {
-        "serial": ([], []),
-        "concurrent": ([], []),
-    }
-    await together(served.port, served.admin_key, asked)
-    for _ in range(rounds):
-        for name, work in (("serial", one_by_one), ("concurrent", together)):
+    served: Server, references: References, each: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """The same requests one by one and by all clients at once, in turn; a first round warms up."""
+    port, key = served.port, served.admin_key
+    asked = requests(options.clients * each, options.tokens)
+    at_once = partial(together, clients=options.clients)
+    seconds: dict[str, list[float]] = {"serial": [], "concurrent": []}
+    answers = await at_once(port, key, asked)
+    for _ in range(options.rounds):
+        for name, work in (("serial", one_by_one), ("concurrent", at_once)):
             started = time.perf_counter()
-            answers = await work(served.port, served.admin_key, asked)
-            found[name][0].append(time.perf_counter() - started)
-            found[name][1].extend(answers)
-    return found
-
-
-def _check(
-    asked: Sequence[Request],
-    batches: dict[str, tuple[list[float], list[Answer]]],
-    references: References,
-) -> dict[str, int]:
-    answers = [answer for _, found in batches.values() for answer in found]
-    expected = [references.of(request) for request in asked]
-    pairs = [(answer, expected[number % len(asked)]) for number, answer in enumerate(answers)]
+            answers += await work(port, key, asked)
+            seconds[name].append(time.perf_counter() - started)
+    serial, concurrent = (statistics.median(found) for found in seconds.values())
+    tokens = sum(answer.tokens for answer in answers[: len(asked)])
+    right = [references.of(request) for request in asked]
     return {
-        "errors": sum(answer.status != 200 for answer, _ in pairs),
-        "wrong": sum(answer.status == 200 and answer.text not in texts for answer, texts in pairs),
-        "tokens": sum(answer.tokens for answer in answers[: len(asked)]),
+        "concurrent_vs_serial": serial / concurrent,
+        "serial_s": serial,
+        "concurrent_s": concurrent,
+        "serial_tokens_per_s": tokens / serial,
+        "concurrent_tokens_per_s": tokens / concurrent,
+        "requests": len(asked),
+        "rounds": options.rounds,
+        "errors": sum(answer.status != 200 for answer in answers),
+        "wrong": sum(
+            answer.status == 200 and answer.text not in right[number % len(asked)]
+            for number, answer in enumerate(answers)
+        ),
     }
 
 
