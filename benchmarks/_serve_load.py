@@ -142,7 +142,8 @@ async def churn(
     adapters = Path(__file__).parents[1] / "adapters"
     served = await _served_name(port, key)
     async with asyncio.TaskGroup() as tasks:
-        switching = tasks.create_task(_switch(port, key, adapters, outcome))
+        done = asyncio.Event()
+        tasks.create_task(_switch(Wire(port, key), adapters, outcome, done))
         started = time.perf_counter()
         workers = [
             tasks.create_task(_ask(Wire(port, key), served, asked, numbers, references, outcome))
@@ -150,7 +151,7 @@ async def churn(
         ]
         await asyncio.wait(workers)
         outcome.seconds = time.perf_counter() - started
-        switching.cancel()
+        done.set()
     return outcome
 
 
@@ -199,9 +200,8 @@ async def _ask(
     await wire.close()
 
 
-async def _switch(port: int, key: str, adapters: Path, outcome: Outcome) -> None:
-    """Load and unload by TabbyAPI's and by vLLM's routes, in turn, until cancelled."""
-    wire = Wire(port, key)
+async def _switch(wire: Wire, adapters: Path, outcome: Outcome, done: asyncio.Event) -> None:
+    """Load and unload by TabbyAPI's and by vLLM's routes, in turn, until the others are done."""
     extra = {"lora_name": "extra", "lora_path": str(adapters / "medical")}
     for number in itertools.count():
         active = ACTIVE[number % len(ACTIVE)]
@@ -218,4 +218,7 @@ async def _switch(port: int, key: str, adapters: Path, outcome: Outcome) -> None
             outcome.switches += 1
             if status != 200:
                 outcome.errors.append(f"{path}: {status} {answer[:200]!r}")
+        if done.is_set():
+            break
         await asyncio.sleep(0.05)
+    await wire.close()
