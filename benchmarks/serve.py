@@ -43,7 +43,7 @@ from benchmarks._serve_process import Direct, Server, server
 from benchmarks._serve_wire import Wire
 from benchmarks._timing import spread
 
-_SETTLE_S = 5.0
+_SETTLE_S = 2.0
 
 
 def run(argv: Sequence[str]) -> dict[str, Any]:
