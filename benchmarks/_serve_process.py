@@ -64,7 +64,7 @@ def server(folder: Path) -> Iterator[Server]:
             [sys.executable, "-c", _COMMAND, "serve", *flags],
             cwd=ROOT,
             env=_environment(folder) | {REPORT: str(report)},
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
