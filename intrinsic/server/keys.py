@@ -68,15 +68,20 @@ class KeyFile:
             return self._read(), False
         except FileNotFoundError:
             pass
-        except OSError as error:
-            raise ConfigError(
-                f"the key file {self.path} cannot be read: {error.strerror or error}"
-            ) from None
+        except (OSError, ValueError) as error:  # the latter of a path that none can have
+            why = getattr(error, "strerror", None) or error
+            raise ConfigError(f"the key file {str(self.path)!r} cannot be read: {why}") from None
         keys = Keys.made()
         try:
             self._write(keys)
-        except FileExistsError:  # another server was quicker
-            return self._read(), False
+        except FileExistsError:  # another server was quicker, or it is a link
+            try:
+                return self._read(), False
+            except OSError as error:
+                raise ConfigError(
+                    f"the key file {self.path} is a link that leads nowhere, or cannot be read: "
+                    f"{error.strerror or error}"
+                ) from None
         except OSError as error:
             raise ConfigError(
                 f"the key file {self.path} cannot be made: {error.strerror or error}; name another "
@@ -98,7 +103,7 @@ class KeyFile:
             content = file.read(_LARGEST + 1)
         try:
             said = _parsed(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             said = {}
         missing = [name for name in _NAMES if name not in said]
         if missing:
@@ -133,7 +138,7 @@ def _parsed(content: bytes) -> dict[str, str]:
     """The texts at the top of a file of JSON, or of YAML in its plainest form."""
     if len(content) > _LARGEST:
         raise ValueError("too large")
-    text = content.decode()
+    text = content.decode("utf-8-sig")
     if text.lstrip().startswith("{"):
         said = json.loads(text)
         return {name: value for name, value in said.items() if isinstance(value, str)}

@@ -23,11 +23,14 @@ def log_to_standard_error(form: LogFormat) -> None:
 
 
 class TextLines(logging.Formatter):
-    """`time LEVEL logger: message name=value ...`; what a client sent cannot begin a new line."""
+    """`time LEVEL logger: message name=value ...`; a text with spaces or signs in it is quoted.
+
+    What a client sent can begin neither a new line nor another field.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record."""
-        said = [f"{name}={_shown(value)}" for name, value in _fields(record).items()]
+        said = [f"{name}={_value(value)}" for name, value in _fields(record).items()]
         head = f"{_time(record)} {record.levelname} {record.name}: {_shown(record.getMessage())}"
         line = " ".join([head, *said])
         return f"{line}\n{trace}" if (trace := _trace(self, record)) else line
@@ -67,3 +70,10 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 def _shown(value: object) -> str:
     text = str(value)
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _value(value: object) -> str:
+    shown = _shown(value)
+    if isinstance(value, str) and any(mark in shown for mark in ' ="'):
+        return '"' + shown.replace('"', '\\"') + '"'
+    return shown

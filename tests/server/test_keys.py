@@ -62,9 +62,10 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> No
     [
         json.dumps({"admin_key": ADMIN, "api_key": PLAIN, "other": 1}),
         f"admin_key: {ADMIN}\napi_key: {PLAIN}\n",
+        f"\ufeffadmin_key: {ADMIN}\napi_key: {PLAIN}\n",
         f"# tokens\napi_key: '{PLAIN}'  # plain\nadmin_key: \"{ADMIN}\"\r\n",
     ],
-    ids=["json", "tabby", "yaml"],
+    ids=["json", "tabby", "marked", "yaml"],
 )
 def test_files_of_both_kinds_are_read(tmp_path: Path, content: str) -> None:
     assert file_of(tmp_path, content).open() == (Keys(ADMIN, PLAIN), False)
@@ -77,6 +78,7 @@ def test_files_of_both_kinds_are_read(tmp_path: Path, content: str) -> None:
         ("{", "no admin_key and no api_key"),
         (b"\xff\xfe", "no admin_key and no api_key"),
         ("[1]", "no admin_key and no api_key"),
+        ('{"a":' + "[" * 30_000, "no admin_key and no api_key"),
         (b"x" * 100_000, "no admin_key and no api_key"),
         (json.dumps({"admin_key": ADMIN}), "no api_key"),
         (json.dumps({"admin_key": ADMIN, "api_key": 7}), "no api_key"),
@@ -102,6 +104,15 @@ def test_a_folder_and_a_place_that_cannot_be_written_are_refused(tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be"):
         KeyFile(tmp_path / "file" / "keys.json").open()
+
+
+def test_a_link_that_leads_nowhere_and_a_path_that_is_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "keys").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="leads nowhere"):
+        KeyFile(tmp_path / "keys").open()
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
+    with pytest.raises(ConfigError, match="cannot be read"):
+        KeyFile(tmp_path / "a\0b").open()
 
 
 def test_keys_are_not_shown() -> None:

@@ -73,8 +73,15 @@ def record(message: str, **fields: object) -> logging.LogRecord:
 
 
 def test_a_line_of_text_is_one_line() -> None:
-    line = TextLines().format(record("a\nb", path="/x\nINFO forged", ms=1.5))
-    assert line == ("2023-11-14T22:13:20.250Z INFO intrinsic.x: a\\nb path=/x\\nINFO forged ms=1.5")
+    line = TextLines().format(record("a\nb", path="/x\nINFO", ms=1.5, counts={"a": 1}))
+    assert line == (
+        "2023-11-14T22:13:20.250Z INFO intrinsic.x: a\\nb path=/x\\nINFO ms=1.5 counts={'a': 1}"
+    )
+
+
+def test_a_path_cannot_pass_for_other_fields() -> None:
+    line = TextLines().format(record("request", path='/x status=200 "y', status=404))
+    assert line.endswith(r"""path="/x status=200 \"y" status=404""")
 
 
 def test_a_line_of_json_is_an_object() -> None:
