@@ -27,7 +27,8 @@ _CARD = "card_in_files"
 class Newcomer:
     """An adapter's folder, and what is said of it; what is None is read from its files.
 
-    `base_model` is a name, or a folder whose `config.json` tells what kind of model it is.
+    `base_model` is a name, or a folder whose `config.json` tells what kind of model it is; where it
+    is `only_a_name`, no folder is looked into.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Newcomer:
     keywords: Sequence[str] | None = None
     examples: Sequence[str] | None = None
     provenance: Provenance | None = None
+    only_a_name: bool = False
 
 
 def examine(newcomer: Newcomer) -> VersionRecord:
@@ -56,7 +58,8 @@ def examine(newcomer: Newcomer) -> VersionRecord:
     provenance = newcomer.provenance or Provenance.read(folder)
     base = newcomer.base_model or found.base_model or (provenance.base_model if provenance else "")
     found = replace(found, base_model=base)
-    signature = signature_of(base)
+    unseen = newcomer.only_a_name and bool(newcomer.base_model)
+    signature = None if unseen else signature_of(base)
     return VersionRecord(
         card=entry.card,
         path=folder,

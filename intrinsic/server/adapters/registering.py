@@ -37,6 +37,7 @@ async def register(asked: Registration, service: Serving, _: Admin) -> Adapter:
         asked.description,
         asked.keywords,
         asked.examples,
+        only_a_name=True,
     )
     record = await catalog.register(newcomer, copy=asked.copy_files, activate=asked.activate)
     return Adapter(**of_record(service, record))

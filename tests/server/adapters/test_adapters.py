@@ -154,6 +154,19 @@ def test_what_cannot_be_registered_changes_nothing(
     assert keys(admin) == ["a@1", "b@1", "c@1", "d@1"]
 
 
+def test_the_name_of_a_model_is_looked_up_nowhere(
+    served: Served, admin: httpx.Client, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "config.json").write_text(json.dumps({"model_type": "hidden"}))
+    write(tmp_path, "sql")
+    body = {"path": "sql-1", "base_model": str(tmp_path / "secret")}
+    ok(admin.post(PATH, json=body), 201)
+    catalog = served.service.system.catalog
+    assert catalog is not None
+    assert "hidden" not in str(served.call(catalog.get, "sql").inspection)
+
+
 def test_fields_of_a_card_are_replaced_and_routing_sees_them(
     served: Served, admin: httpx.Client
 ) -> None:
