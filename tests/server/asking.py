@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import httpx
 
 from intrinsic.backends import GenerationOptions
@@ -33,6 +34,20 @@ def fingerprint(served: Served) -> str:
     """The model's weights, as they are now."""
     found: str = served.call(served.service.system.backend.fingerprint)
     return found
+
+
+def has_left(served: Served, adapter: str) -> bool:
+    """Wait until no version of a name, or a version, is in memory any more."""
+    manager = served.service.system.manager
+
+    async def wait() -> bool:
+        with anyio.fail_after(20):
+            while any(adapter in (k, k.partition("@")[0]) for k in manager.get_near_adapters()):
+                await anyio.lowlevel.checkpoint()
+        return True
+
+    left: bool = served.call(wait)
+    return left
 
 
 def refused(answer: httpx.Response, status: int, kind: str) -> str:

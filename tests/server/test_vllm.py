@@ -6,14 +6,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import anyio
 import httpx
 import pytest
 import torch
 
 from intrinsic.config.server_options import ServerOptions
 from tests import tiny
-from tests.server.asking import fingerprint, output, refused
+from tests.server.asking import fingerprint, has_left, output, refused
 from tests.server.serving import Served, serving
 
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
@@ -81,8 +80,7 @@ def test_what_is_unloaded_leaves_memory(shared: Served, client: httpx.Client) ->
     manager = shared.service.system.manager
     assert "mine" in {key.partition("@")[0] for key in manager.get_near_adapters()}
     client.post(UNLOAD, json={"lora_name": "mine"})
-    shared.call(anyio.wait_all_tasks_blocked)
-    assert "mine" not in {key.partition("@")[0] for key in manager.get_near_adapters()}
+    assert has_left(shared, "mine")
 
 
 def test_paths_are_absolute_or_relative_to_a_folder(
@@ -207,16 +205,17 @@ def test_in_place_the_next_request_gets_the_new_weights_and_the_active_mixture_f
     shutil.copytree(folder / "allowed" / "new", changing)
     load(client, "mine", "changing")
     first = output(shared, "mine")
+    first_key = shared.service.system.registry.get_adapter("mine").key
     client.post("/v1/lora/load", json={"loras": [{"name": "mine", "scaling": 0.5}, {"name": "a"}]})
     shutil.copytree(folder / "allowed" / "other", changing, dirs_exist_ok=True)
     answer = load(client, "mine", "changing", load_inplace=True)
     assert answer.text == "Success: LoRA adapter 'mine' added successfully."
     second = output(shared, "mine")
     assert second != first
+    assert has_left(shared, first_key)
     assert output(shared) == output(shared, {"mine": 0.5, "a": 1.0})
     load(client, "same", "other")
     assert second == output(shared, "same")
-    shared.call(anyio.wait_all_tasks_blocked)
     registry = shared.service.system.registry
     (entry,) = registry.versions("mine")
     assert [key for key in registry.loaded_adapters if "mine" in key] == [entry.key]
