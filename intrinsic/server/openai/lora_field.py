@@ -146,7 +146,9 @@ class Lora(BaseModel):
 
 
 def _lora(value: Any) -> Any:  # noqa: ANN401
-    """Everything that is no table of options is a mixture."""
+    """Everything that is no table of options is a mixture; a table of nothing says nothing."""
+    if value == {}:
+        return None
     if isinstance(value, str | list):
         return {"mixture": value}
     if isinstance(value, Mapping) and not value.keys() & Lora.model_fields.keys():

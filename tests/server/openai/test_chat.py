@@ -203,6 +203,15 @@ def test_lora_says_how_to_route(
         assert answer.intrinsic["mixture"] == mixture
 
 
+def test_lora_that_says_nothing_changes_nothing(asking: openai.OpenAI) -> None:
+    for lora in ({}, None):
+        answer: Any = asking.chat.completions.create(
+            model="auto", messages=said("of c"), max_tokens=2, extra_body={"lora": lora}
+        )
+        assert answer.intrinsic["routed"] is True
+        assert answer.intrinsic["mixture"] == {"c@1": 1.0}
+
+
 def test_shadow_routes_and_applies_nothing(served: Served, asking: openai.OpenAI) -> None:
     answer: Any = asking.chat.completions.create(
         model="auto", messages=said("of b"), max_tokens=12, extra_body={"lora": {"shadow": True}}
