@@ -204,7 +204,8 @@ def test_lora_says_how_to_route(
 
 
 def test_lora_that_says_nothing_changes_nothing(asking: openai.OpenAI) -> None:
-    for lora in ({}, None):
+    forms: list[dict[str, float] | None] = [{}, None]
+    for lora in forms:
         answer: Any = asking.chat.completions.create(
             model="auto", messages=said("of c"), max_tokens=2, extra_body={"lora": lora}
         )
