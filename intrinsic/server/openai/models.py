@@ -60,7 +60,8 @@ async def model(
         target = target_of(service, model_id, None)
     except AdapterNotFoundError:
         raise unknown(service, model_id) from None
-    assert target.mixture is not None
+    if target.mixture is None:
+        raise unknown(service, model_id)
     root = "+".join(target.mixture.adapters) or service.model_name
     return ModelCard(id=model_id, root=root, parent=service.model_name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -78,5 +79,9 @@ def headers(account: Account, bound: Bound) -> dict[str, str]:
 
 
 def _ascii(text: str) -> str:
-    """Percent-encoded where it is not plain, and cut where it is long."""
-    return quote(text, safe=_SAFE)[:_LONGEST_HEADER]
+    """Percent-encoded where it is not plain, and cut where it is long; no header ends in spaces."""
+    plain = quote(text, safe=_SAFE)[:_LONGEST_HEADER]
+    return _OUTER.sub(lambda spaces: "%20" * len(spaces[0]), plain)
+
+
+_OUTER = re.compile(r"^ +| +$")

@@ -490,6 +490,19 @@ def test_the_headers_are_ascii_whatever_an_adapter_is_called(tmp_path: Path) -> 
     assert unquote(raw.headers["x-intrinsic-mixture"]) == "größe@1:0.5"
 
 
+@pytest.mark.parametrize("request_id", [" ", "a ", " a", "é" * 83 + " " * 117])
+def test_no_header_begins_or_ends_with_spaces(served: Served, request_id: str) -> None:
+    with served.client() as asking:
+        event = {"vectors": [{"text": "b"}], "request_id": request_id}
+        assert asking.post("/v1/events", json=event).status_code == 200
+        answer = asking.post(
+            "/v1/chat/completions",
+            json={"messages": TURNS, "max_tokens": 2, "lora": {"request_id": request_id}},
+        )
+    assert answer.status_code == 200
+    assert request_id.startswith(unquote(answer.headers["x-intrinsic-request-id"])[:80])
+
+
 def test_a_key_is_needed(served: Served) -> None:
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key="wrong", max_retries=0) as asking:
         refused(

@@ -74,3 +74,5 @@ def test_mixtures_are_described_and_what_is_unknown_is_not(served: Served) -> No
         sentence = refused(lambda: asking.models.retrieve("nobody"), 404, "not_found")
         assert "unknown model 'nobody'; known: auto, base, tiny-llama, a" in sentence
         refused(lambda: asking.models.retrieve("a/b"), 404, "not_found")
+    with served.client() as plain:
+        assert plain.get("/v1/models/").status_code == 404
