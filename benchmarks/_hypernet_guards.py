@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +28,7 @@ from intrinsic.hypernet.losses import divergence
 from intrinsic.hypernet.network import HyperNetwork
 from intrinsic.hypernet.nonsense import nonsense_queries
 from intrinsic.hypernet.scores import generated_for
+from intrinsic.hypernet.tasks import Task
 from intrinsic.mixture import BASE, Mixture
 from intrinsic.training.scoring import pad_batch
 
@@ -33,6 +36,8 @@ UNRELATED = (*NONSENSE[::2], *nonsense_queries(64, seed=2))
 """Queries to judge the gate by."""
 CALIBRATION = (*NONSENSE[1::2], *nonsense_queries(256, seed=1))
 """Queries to set its threshold by."""
+COMMON, MIXED = 16, 256
+"""Nonsense is mixed with so many of the commonest words of descriptions, in so many queries."""
 EXAMPLES = 4
 KEPT = 16
 """About so many descriptions of each task are the gate's."""
@@ -81,7 +86,27 @@ def _gate(setting: Setting) -> tuple[Gate, Calibration]:
     for task in setting.learned:
         every = max(1, len(task.descriptions) // KEPT)
         tasks.append(replace(task, descriptions=task.descriptions[::every]))
-    return gate_of(setting.encoder, tasks, CALIBRATION)
+    return gate_of(setting.encoder, tasks, (*CALIBRATION, *_half_known(tasks)))
+
+
+def _half_known(tasks: Sequence[Task]) -> list[str]:
+    """Nonsense with words that many descriptions have, as "a letter to the" landlord."""
+    said = Counter(
+        word.strip(",;:")
+        for task in tasks
+        for text in task.descriptions
+        for word in dict.fromkeys(text.split())
+    )
+    common = [word for word, _ in said.most_common(COMMON)]
+    source = random.Random(0)
+    found = []
+    for text in source.choices(CALIBRATION, k=MIXED):
+        foreign = text.split()
+        own = source.sample(foreign, min(len(foreign), source.randint(2, 4)))
+        own += source.sample(common, source.randint(2, 4))
+        source.shuffle(own)
+        found.append(" ".join(own))
+    return found
 
 
 def _identical(setting: Setting, network: HyperNetwork, gate: Gate) -> float:
