@@ -14,6 +14,7 @@ from intrinsic.conversation import conversation_event
 from intrinsic.integrations.question import AUTO, BASE, Question
 from intrinsic.manager import AdapterManager, Lease
 from intrinsic.receipt import Receipt
+from intrinsic.wiring.answered import receipt_of
 
 
 class Answers(Protocol):
@@ -118,9 +119,9 @@ async def answering(answers: Answers, question: Question) -> AsyncIterator[Answe
             memories=question.memories,
             session_id=question.session_id,
         )
-        await answers.bus.publish(event)
-        async with manager.lease(event) as lease:
-            yield Answering(question, lease, manager.receipt(event.id), started)
+        receipt = receipt_of(await answers.bus.publish(event))
+        async with manager.lease(receipt) as lease:
+            yield Answering(question, lease, receipt, started)
     else:
         async with manager.lease({} if question.adapters == BASE else question.adapters) as lease:
             yield Answering(question, lease, None, started)

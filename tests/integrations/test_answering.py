@@ -109,6 +109,29 @@ async def test_a_router_that_fails_costs_the_adapters_and_not_the_answer(tmp_pat
 
 
 @both_backends
+async def test_what_is_active_is_not_what_was_routed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise OSError("no disk")
+
+    async with given(tmp_path) as system:
+        await system.manager.set_active({"b": 1.0})
+        with monkeypatch.context() as patched:
+            patched.setattr(system.manager, "apply", broken)
+            async with answering(system, asking("a")) as answer:
+                await answer.generate()
+        assert answer.applied["mixture"] == {}
+        [skipped] = answer.applied["skipped"]
+        assert (skipped["what"], "no disk" in skipped["why"]) == ("router", True)
+        system.bus.suspend("by hand")
+        async with answering(system, asking("a")) as answer:
+            await answer.generate()
+        assert answer.applied["mixture"] == {}
+        assert answer.applied["skipped"] == [{"what": "bus", "why": "suspended: by hand"}]
+
+
+@both_backends
 async def test_nothing_is_left_of_an_answer_that_was_cancelled(tmp_path: Path) -> None:
     model = llama()
     model.generation_config.eos_token_id = None

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from intrinsic.conversation import conversation_event
-from intrinsic.events import InjectionChannel, MemoryEvent, MemoryVector
+from intrinsic.events import InjectionChannel, MemoryVector
 from intrinsic.manager import Lease
 from intrinsic.manager.manager import Asked
-from intrinsic.mixture import BASE
 from intrinsic.receipt import Receipt, Skipped
 from intrinsic.server.account import Account
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.openai.target import Target
+from intrinsic.wiring.answered import receipt_of
 
 logger = logging.getLogger("intrinsic.server")
 
@@ -89,20 +89,9 @@ async def _routed(account: Account, target: Target, turns: Turns) -> Receipt:
     )
     with account.service.tracing.span("event", event_id=event.id):
         report = await account.service.system.bus.publish(event)
-    if report.suspended is not None:
-        return _base(event, Skipped("bus", f"suspended: {report.suspended}"))
-    for result in report.results:
-        if isinstance(result.value, Receipt):
-            return result.value
     for error in report.errors:
-        logger.warning("routing failed, the base model answers: %s", error)
-    why = "; ".join(f"{type(error).__name__}: {error}" for error in report.errors)
-    return _base(event, Skipped("router", why or "nobody answered the event"))
-
-
-def _base(event: MemoryEvent, skipped: Skipped) -> Receipt:
-    request_id = event.context.request_id or event.id
-    return Receipt(request_id, event_id=event.id, mixture=BASE, skipped=(skipped,))
+        logger.warning("a handler of request %s failed: %s", account.request_id, error)
+    return receipt_of(report)
 
 
 def _memories(target: Target) -> list[MemoryVector]:
