@@ -32,7 +32,7 @@ def test_the_words_are_in_one_place() -> None:
 
 def test_every_extra_is_asked_for_somewhere() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "intrinsic").rglob("*.py"))
-    assert set(re.findall(r'how_to_install\("([\w-]+)"\)', code)) == set(get_args(Extra))
+    assert set(re.findall(r"""how_to_install\(["']([\w-]+)["']\)""", code)) == set(get_args(Extra))
 
 
 def test_the_docs_tell_every_extra() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 from intrinsic.errors import CheckpointError
 from intrinsic.lora.wording import named, short
 
-_PARSER: Any = re._parser  # type: ignore[attr-defined]
+_PARSER: Any = importlib.import_module("re._parser")
 
 _MAX_PATTERN = 512
 MAX_PATHS, _MAX_SPANS, _NAME_LENGTH = 2**22, 4, 64
