@@ -30,7 +30,7 @@ try:
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
     from pydantic import ConfigDict, Field
 except ImportError as error:
-    raise ConfigError(f"langchain-core is not installed; {how_to_install('langchain')}") from error
+    raise ConfigError("langchain-core is not installed; " + how_to_install("langchain")) from error
 
 from intrinsic.integrations.langchain_turns import session_of, turns_of
 

@@ -29,7 +29,7 @@ try:
     from pydantic_ai.settings import ModelSettings
     from pydantic_ai.usage import RequestUsage
 except ImportError as error:
-    raise ConfigError(f"pydantic-ai is not installed; {how_to_install('pydantic-ai')}") from error
+    raise ConfigError("pydantic-ai is not installed; " + how_to_install("pydantic-ai")) from error
 
 from intrinsic.integrations.pydantic_ai_turns import session_of, turns_of
 
