@@ -15,14 +15,14 @@ class TokenLogprob:
     That is the model's own, of its raw logits: before temperature, penalties, biases and anything
     else that chooses among tokens. `token` is the token's text, with replacement characters where
     it is part of a character; `bytes` are those of its UTF-8 in any case. `top` are the likeliest
-    tokens as (text, id, log-probability), best first, as many as were asked for.
+    tokens, best first, as many as were asked for, each without a `top` of its own.
     """
 
     token: str
     token_id: int
     logprob: float
     bytes: tuple[int, ...]
-    top: tuple[tuple[str, int, float], ...] = ()
+    top: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

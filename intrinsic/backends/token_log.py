@@ -36,16 +36,13 @@ class TokenLog(LogitsProcessor):  # type: ignore[misc]
             return
         row = self._row
         best = row.topk(min(self._top, row.shape[-1]))
-        alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        self._unread.append(
-            TokenLogprob(
-                self._texts.text_of(token),
-                token,
-                float(row[token]),
-                tuple(self._texts.bytes_of(token)),
-                tuple((self._texts.text_of(one), one, logprob) for one, logprob in alternatives),
-            )
-        )
+        top = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        alternatives = tuple(self._told(one, logprob) for one, logprob in top)
+        self._unread.append(self._told(token, float(row[token]), alternatives))
+
+    def _told(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        texts = self._texts
+        return TokenLogprob(texts.text_of(token), token, logprob, tuple(texts.bytes_of(token)), top)
 
     def take(self, decoded: int, released: int, *, last: bool = False) -> tuple[TokenLogprob, ...]:
         """The tokens of the text that was released since: characters decoded and released so far.

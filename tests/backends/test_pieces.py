@@ -105,9 +105,9 @@ async def test_log_probabilities_are_those_of_the_raw_model(
     for one, row in zip(told, rows, strict=True):
         assert one.logprob == pytest.approx(float(row[one.token_id]), abs=1e-4)
         best = row.topk(3)
-        assert [token for _, token, _ in one.top] == best.indices.tolist()
-        assert [logprob for *_, logprob in one.top] == pytest.approx(best.values.tolist(), abs=1e-4)
-        assert [text for text, *_ in one.top] == names(model, best.indices.tolist())
+        assert [top.token_id for top in one.top] == best.indices.tolist()
+        assert [top.logprob for top in one.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+        assert [top.token for top in one.top] == names(model, best.indices.tolist())
     assert tuple(one for piece in pieces for one in piece.logprobs) == told
     for piece in pieces:
         assert "".join(one.token for one in piece.logprobs) == piece.text

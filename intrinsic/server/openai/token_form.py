@@ -18,15 +18,11 @@ def chat_tokens(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
 
 
 def _chat_token(one: TokenLogprob) -> dict[str, Any]:
-    return {
-        "token": one.token,
-        "logprob": _finite(one.logprob),
-        "bytes": list(one.bytes),
-        "top_logprobs": [
-            {"token": text, "logprob": _finite(logprob), "bytes": list(text.encode())}
-            for text, _, logprob in one.top
-        ],
-    }
+    return {**_chat_alternative(one), "top_logprobs": [_chat_alternative(top) for top in one.top]}
+
+
+def _chat_alternative(one: TokenLogprob) -> dict[str, Any]:
+    return {"token": one.token, "logprob": _finite(one.logprob), "bytes": list(one.bytes)}
 
 
 class TextTokens:
@@ -45,11 +41,17 @@ class TextTokens:
         return {
             "tokens": [one.token for one in tokens],
             "token_logprobs": [_finite(one.logprob) for one in tokens],
-            "top_logprobs": [
-                {text: _finite(logprob) for text, _, logprob in one.top} for one in tokens
-            ],
+            "top_logprobs": [_by_text(one.top) for one in tokens],
             "text_offset": offsets,
         }
+
+
+def _by_text(top: Sequence[TokenLogprob]) -> dict[str, float]:
+    """Of tokens that look the same, as parts of characters do, the likeliest."""
+    found: dict[str, float] = {}
+    for one in top:
+        found.setdefault(one.token, _finite(one.logprob))
+    return found
 
 
 def _finite(logprob: float) -> float:

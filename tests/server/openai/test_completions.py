@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from intrinsic.backends import RawPrompt, TokenLogprob
-from intrinsic.server.openai.token_form import TextTokens
+from intrinsic.server.openai.token_form import TextTokens, chat_tokens
 from tests.server.openai.asking import client, reference, refused, until_idle
 from tests.server.serving import Served, serving
 
@@ -102,7 +102,7 @@ def test_log_probabilities_in_the_form_of_completions(
         [one.logprob for one in expected.logprobs], abs=1e-4
     )
     assert [set(top) for top in told.top_logprobs] == [
-        {text for text, *_ in one.top} for one in expected.logprobs
+        {top.token for top in one.top} for one in expected.logprobs
     ]
     assert [answer.choices[0].text[at] for at in told.text_offset] == told.tokens
     stream = asking.completions.create(
@@ -123,6 +123,17 @@ def test_a_token_is_told_where_it_begins_though_its_text_comes_in_parts(
     text = "".join(one.text for one in choices)
     assert len(text) > 3
     assert offsets == list(range(len(text)))  # its tokens are characters
+
+
+def test_parts_of_characters_are_told_by_their_bytes_and_the_likeliest_by_its_text() -> None:
+    parts = [
+        TokenLogprob("\N{REPLACEMENT CHARACTER}", 1, -0.5, (0xC3,)),
+        TokenLogprob("\N{REPLACEMENT CHARACTER}", 2, -1.5, (0xA9,)),
+    ]
+    told = [TokenLogprob("a", 0, -2.0, (0x61,), tuple(parts))]
+    [chat] = chat_tokens(told)["content"]
+    assert [top["bytes"] for top in chat["top_logprobs"]] == [[0xC3], [0xA9]]
+    assert TextTokens().of(told)["top_logprobs"] == [{"\N{REPLACEMENT CHARACTER}": -0.5}]
 
 
 def test_parts_of_a_character_are_told_where_it_begins() -> None:
