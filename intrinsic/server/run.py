@@ -78,12 +78,16 @@ async def run_service(
     """Load everything and serve until a signal says to stop.
 
     The first one takes no more requests and lets those that run end within `grace_s`; the second
-    ends them at once; the third ends the process. `ready` is called when clients are answered.
+    ends them at once; the third ends the process. Before clients are answered, which `ready` is
+    told, the first one ends the start. Raises as `open_system` does.
     """
     options = settings.server_options()
     with prepared.listener as listener:
         tracing = make_tracing(options.trace_endpoint)
-        async with open_system(settings, tell=tell, loaded=loaded) as system:
+        async with (
+            _stopped_by_signals() as stops,
+            open_system(settings, tell=tell, loaded=loaded) as system,
+        ):
             service = Service(system, options, prepared.keys, tracing)
             try:
                 with told_of_others(_registry_file(system), prepared.url) as other:
@@ -94,15 +98,23 @@ async def run_service(
                         )
                     listen(listener)
                     server = HttpServer(service, listener)
-                    async with _stopped_by_signals(server):
-                        await server.run(ready=lambda: ready(service))
+                    stops(server)
+                    await server.run(ready=lambda: ready(service))
             finally:
                 await _tell_statistics(service)
                 await service.close()
 
 
 @asynccontextmanager
-async def _stopped_by_signals(server: HttpServer) -> AsyncIterator[None]:
+async def _stopped_by_signals() -> AsyncIterator[Callable[[HttpServer], None]]:
+    """Obey signals until the block has ended and all is closed.
+
+    Yields what takes the server that they stop; before there is one, they end the block.
+    """
+    servers: list[HttpServer] = []
+    errors: list[Exception] = []
+    block = anyio.CancelScope()
+
     async def listen_for_signals() -> None:
         with anyio.open_signal_receiver(*_SIGNALS) as signals:
             listening.set()
@@ -113,14 +125,23 @@ async def _stopped_by_signals(server: HttpServer) -> AsyncIterator[None]:
                     logger.error("ended by a third signal, as it is")
                     os._exit(128 + number)
                 logger.info("%s: stopping", signal.Signals(number).name)
-                server.stop()
+                for server in servers:
+                    server.stop()
+                if not servers:
+                    block.cancel()
 
     listening = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listen_for_signals)
         await listening.wait()
-        yield
+        with block:
+            try:
+                yield servers.append
+            except Exception as error:
+                errors.append(error)
         tasks.cancel_scope.cancel()
+    if errors:
+        raise errors[0]
 
 
 async def _tell_statistics(service: Service) -> None:
