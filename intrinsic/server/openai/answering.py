@@ -160,7 +160,8 @@ class Answering(Response):
         self, question: Question, number: int, answer: Callable[..., Awaitable[None]]
     ) -> None:
         async with bound(self._account, self._target, question.turns) as found:
-            self._bound = self._bound or found
+            if number == 0 or self._bound is None:  # headers tell of the first, if it is there
+                self._bound = found
             tracing = self._account.service.tracing
             streamed = tracing.span("stream") if self._stream else nullcontext()
             with tracing.span("generate", mixture=shown(found.lease.mixture)), streamed:

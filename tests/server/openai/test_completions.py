@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import openai
 import pytest
 
 from intrinsic.backends import RawPrompt, TokenLogprob
+from intrinsic.bus import PublishReport
+from intrinsic.events import MemoryEvent
 from intrinsic.server.openai.token_form import TextTokens, chat_tokens
 from tests.server.openai.asking import client, reference, refused, until_idle
 from tests.server.serving import Served, serving
@@ -76,6 +80,29 @@ def test_several_prompts_are_routed_each_by_itself(served: Served, asking: opena
         assert choice.intrinsic["mixture"] == {f"{name}@1": w for name, w in weights.items()}
     assert answer.usage.prompt_tokens == sum(map(len, prompts))
     until_idle(served)
+
+
+def test_the_headers_are_of_the_first_prompt_whichever_is_routed_first(
+    served: Served, asking: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus, other = served.service.system.bus, anyio.Event()
+    publish = bus.publish
+
+    async def late(event: MemoryEvent) -> PublishReport:
+        if event.text == "of a":
+            await other.wait()
+            return await publish(event)
+        report = await publish(event)
+        asyncio.get_running_loop().call_later(0, other.set)
+        return report
+
+    monkeypatch.setattr(bus, "publish", late)
+    raw = asking.completions.with_raw_response.create(
+        model="auto", prompt=["of a", "of b"], max_tokens=2
+    )
+    answer: Any = raw.parse()
+    assert answer.intrinsic["mixture"] == {"a@1": 1.0}
+    assert raw.headers["x-intrinsic-mixture"] == "a@1:1"
 
 
 def test_what_is_echoed_comes_first(served: Served, asking: openai.OpenAI) -> None:
