@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.datastructures import Headers
 
 from intrinsic.server.envelope import ApiError
+from intrinsic.server.keys import Keys
 from intrinsic.server.service import Service, service_of
 
 HEADERS = ("x-admin-key", "x-api-key")
@@ -23,12 +25,15 @@ class Caller:
 
 async def caller(request: Request) -> Caller:
     """Who asks. Raises a 401 without a key that is known."""
-    service = service_of(request)
-    keys = service.keys
+    return caller_of(request.headers, service_of(request).keys)
+
+
+def caller_of(headers: Headers, keys: Keys | None) -> Caller:
+    """Who sent those headers. Raises a 401 where no known key is among them."""
     if keys is None:
         return Caller(admin=True)
-    given = [request.headers[name] for name in HEADERS if name in request.headers]
-    bearer = request.headers.get("authorization", "")
+    given = [headers[name] for name in HEADERS if name in headers]
+    bearer = headers.get("authorization", "")
     if bearer[:7].lower() == "bearer ":
         given.append(bearer[7:].strip())
     if not given:

@@ -12,6 +12,7 @@ import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from intrinsic.server.access import caller_of
 from intrinsic.server.account import Account
 from intrinsic.server.body import Body
 from intrinsic.server.envelope import ApiError, envelope
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("intrinsic.server")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_TOO_LARGE = 413
+_MOST_OF_STRANGERS = 64 * 1024
 _STOPPING = "the server is being stopped; try again later"
 
 
@@ -76,13 +79,30 @@ class RequestFrame:
             if self._service.running.is_stopping:
                 raise ApiError(503, _STOPPING, headers={"Connection": "close"})
             self._origins.check(headers)
-            body = Body(receive, headers, self._service.options.max_body_bytes)
-            await body.read()
+            body = await self._body(receive, headers)
         except ApiError as refused:
             response = error_response(refused.status, refused.message, headers=refused.headers)
             await response(scope, receive, answer.send)
             return
         await self._app(scope, body.receive, answer.send)
+
+    async def _body(self, receive: Receive, headers: Headers) -> Body:
+        """Read the body; a large one is not read of who has no key."""
+        most, stranger = self._service.options.max_body_bytes, None
+        try:
+            caller_of(headers, self._service.keys)
+        except ApiError as refused:
+            stranger = refused
+            most = min(most, _MOST_OF_STRANGERS)
+        body = Body(receive, headers, most)
+        try:
+            await body.read()
+        except ApiError as refused:
+            if stranger is None or refused.status != _TOO_LARGE:
+                raise
+            closing = {**stranger.headers, "Connection": "close"}
+            raise ApiError(stranger.status, stranger.message, headers=closing) from None
+        return body
 
     async def _failed(self, scope: Scope, answer: _Answer, error: Exception) -> None:
         """Nothing below knew what to answer, or it failed in the middle of its answer."""

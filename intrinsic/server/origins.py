@@ -14,7 +14,8 @@ class Origins:
     """Where no key is asked for, what a browser was made to send is told from what a user sent.
 
     A page of a name that resolves to this machine (DNS rebinding) gives itself away by its `Host`,
-    any other page by its `Origin`.
+    any other page by its `Origin`, or, where it only fetches a picture or the like, by what its
+    browser says of the fetch. Following a link is no page's doing, but a user's.
     """
 
     def __init__(self, options: ServerOptions) -> None:
@@ -33,7 +34,12 @@ class Origins:
                 "http://127.0.0.1 or http://localhost",
             )
         origin = headers.get("origin")
-        if origin is not None and origin not in self._known and not _is_here(origin):
+        if origin is None:
+            mode = headers.get("sec-fetch-mode", "")
+            foreign = headers.get("sec-fetch-site") == "cross-site" and mode != "navigate"
+        else:
+            foreign = origin not in self._known and not _is_here(origin)
+        if foreign:
             raise ApiError(
                 403,
                 "without keys no web page of another origin is answered; name it in "

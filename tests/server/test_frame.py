@@ -100,6 +100,21 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(served: Served) -
     assert "1000 bytes" in sentence
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_of_who_has_no_key_a_large_body_is_not_read(tmp_path: Path, chunked: bool) -> None:
+    body = b'"' + b"x" * 100_000
+    with serving(tmp_path) as served, served.client(key="of-nobody-whom-we-know") as client:
+        content = iter([body]) if chunked else body
+        answer = client.post("/v1/chat/completions", content=content)
+        refused(answer, 401, "authentication_error")
+        assert answer.headers["connection"] == "close"
+        small = client.post("/v1/chat/completions", json={})
+        refused(small, 401, "authentication_error")
+        assert "connection" not in small.headers
+        known = client.post("/v1/x", content=body, headers={"X-API-Key": served.api_key})
+        refused(known, 404, "not_found")
+
+
 @pytest.mark.parametrize("length", ["-1", "1e3", "many", "²"])
 def test_a_length_that_is_no_number_harms_nobody(served: Served, length: str) -> None:
     host, port = served.url.removeprefix("http://").split(":")
@@ -132,7 +147,7 @@ def test_a_length_that_is_no_number_harms_nobody(served: Served, length: str) ->
 def test_what_is_no_request_harms_nobody(served: Served, sent: bytes) -> None:
     host, port = served.url.removeprefix("http://").split(":")
     connected = socket.create_connection((host, int(port)), timeout=10)
-    with connected as raw, contextlib.suppress(ConnectionError):
+    with connected as raw, contextlib.suppress(OSError):
         raw.sendall(sent)
         raw.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: raw.recv(65536), b""))
@@ -164,10 +179,13 @@ def test_without_keys_only_this_machine_by_its_own_name(tmp_path: Path) -> None:
             {"Host": ""},
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
         ):
             refused(client.get("/health", headers=headers), 403, "permission_error")
         local = {"Host": "localhost:9", "Origin": "http://[::1]:3000"}
         assert client.get("/health", headers=local).status_code == 200
+        followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert client.get("/docs", headers=followed).status_code == 200
 
 
 def test_the_documentation_names_every_answer(served: Served) -> None:
