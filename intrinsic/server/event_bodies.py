@@ -27,7 +27,7 @@ Plainly = (
 """A value of metadata, or one in a list of it."""
 
 
-class MemoryIn(BaseModel):
+class MemoryIn(BaseModel, extra="forbid"):
     """A text that matters to a request; see `MemoryVector`.
 
     `lora_adapter_path`, a folder of the server, names an adapter for it: with an admin key.
@@ -42,7 +42,7 @@ class MemoryIn(BaseModel):
     lora_adapter_path: ServerPath | None = None
 
 
-class EventIn(BaseModel):
+class EventIn(BaseModel, extra="forbid"):
     """Memories for a channel.
 
     `metadata` may have `top_k`, `threshold` and `exclude`, and `shadow` to apply nothing.
@@ -139,7 +139,7 @@ class Letters(BaseModel):
     data: list[LetterOut]
 
 
-class Replay(BaseModel):
+class Replay(BaseModel, extra="forbid"):
     """The letter to deliver again; all of them without one."""
 
     id: Line | None = None

@@ -29,7 +29,7 @@ from intrinsic.wiring.wishes import RouteWishes
 router = APIRouter(tags=["events"])
 
 
-class Suspend(BaseModel):
+class Suspend(BaseModel, extra="forbid"):
     """Why nothing shall be injected any more."""
 
     reason: Label

@@ -39,6 +39,20 @@ STATUSES: tuple[tuple[type[errors.IntrinsicError], int], ...] = (
 )
 """Of intrinsic's own errors; the first that an error is one of counts, any other is a 500."""
 
+_WORDS = {
+    "dict_type": "input should be an object",
+    "model_type": "input should be an object",
+    "model_attributes_type": "input should be an object",
+    "bool_parsing": "input should be true or false",
+}
+"""For faults whose usual words are about Python."""
+
+_SENTENCES = {
+    "Not Found": "there is no such route; /docs lists all",
+    "Method Not Allowed": "this route does not take that method; /docs lists those that it takes",
+}
+"""For what the framework says in the words of the status alone."""
+
 INTERNAL = "the server could not answer this request; its log says why, under request id {}"
 
 
@@ -61,7 +75,7 @@ def refusal(error: BaseException, request_id: str = "") -> ApiError:
     if isinstance(error, RequestValidationError):
         return ApiError(400, _faults(error))
     if isinstance(error, HTTPException):
-        return ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+        return ApiError(error.status_code, _said(error), headers=dict(error.headers or {}))
     for kind, status in STATUSES:
         if isinstance(error, kind):
             headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
@@ -101,6 +115,11 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def _said(error: HTTPException) -> str:
+    """A sentence where the framework has but the status' name."""
+    return _SENTENCES.get(str(error.detail), str(error.detail))
+
+
 def _faults(error: RequestValidationError) -> str:
     """The first fault in a sentence, and how many others there are."""
     faults = error.errors()
@@ -112,7 +131,10 @@ def _faults(error: RequestValidationError) -> str:
     if where == ["body"] and isinstance(first.get("input"), bytes):
         return "the body was not read; send JSON, with 'Content-Type: application/json'"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    if first["type"] == "extra_forbidden":
+        return f"{path} ({place}) is not known here; /docs lists what this route takes{more}"
+    usual = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    message = _WORDS.get(first["type"], usual)
     message = message[:1].lower() + message[1:]
     if not path:
         return f"the {place} is not valid: {message}{more}"

@@ -40,7 +40,7 @@ class Message(BaseModel):
     content: Text | Annotated[list[TextPart], Field(max_length=64)]
 
 
-class RouteRequest(BaseModel):
+class RouteRequest(BaseModel, extra="forbid"):
     """A text, or a conversation whose user's turns count, and how to route it.
 
     `ranked` candidates are listed, and with `explain` why they are where they are.

@@ -204,6 +204,8 @@ def test_what_is_for_admins(client: httpx.Client, method: str, path: str) -> Non
         {"vectors": [{"text": "a"}], "session": "x" * 300},
         {"vectors": [{"text": "a"}], "metadata": {"a": {"b": 1}}},
         {"vectors": [{"text": "a"}] * 300},
+        {"vectors": [{"text": "a", "relevence": 1}]},
+        {"vectors": [{"text": "a"}], "sesion": "1"},
     ],
 )
 def test_what_is_not_valid_is_refused(client: httpx.Client, body: dict[str, Any]) -> None:

@@ -78,9 +78,11 @@ def test_a_key_that_is_no_ascii_is_not_known(served: Served) -> None:
 
 def test_unknown_routes_and_methods(served: Served) -> None:
     with served.client() as client:
-        refused(client.get("/v2/nothing"), 404, "not_found")
+        sentence = refused(client.get("/v2/nothing"), 404, "not_found")
+        assert sentence == "there is no such route; /docs lists all"
         answer = client.delete("/health")
-        refused(answer, 405, "invalid_request")
+        sentence = refused(answer, 405, "invalid_request")
+        assert sentence == "this route does not take that method; /docs lists those that it takes"
         assert answer.headers["allow"] == "GET"
 
 

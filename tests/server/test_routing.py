@@ -121,6 +121,7 @@ def test_the_session_is_looked_at_and_not_changed(by_words: Served) -> None:
         {"text": "a\0"},
         {"text": 1},
         {"text": "a", "ranked": -1},
+        {"text": "a", "topk": 1},
     ],
 )
 def test_what_is_not_valid_is_refused(served: Served, body: dict[str, Any]) -> None:

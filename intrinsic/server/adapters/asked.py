@@ -19,7 +19,7 @@ Sentences = Annotated[list[Sentence], Field(max_length=1000)]
 Stars = Annotated[int, Field(ge=LOWEST, le=HIGHEST)]
 
 
-class ListFilter(BaseModel):
+class ListFilter(BaseModel, extra="forbid"):
     """Which adapters, in which order; in `name`, `*` and `?` stand for other letters."""
 
     active: bool | None = None
@@ -34,7 +34,7 @@ class ListFilter(BaseModel):
     offset: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
 
 
-class Registration(BaseModel):
+class Registration(BaseModel, extra="forbid"):
     """A folder of the server, and what is said of the adapter in it; null is what its card says.
 
     With `copy` its files are copied into the registry's own folder. By default the first version
@@ -53,7 +53,7 @@ class Registration(BaseModel):
     activate: bool | None = None
 
 
-class CardChange(BaseModel):
+class CardChange(BaseModel, extra="forbid"):
     """Fields of a card that are to be replaced; those that are left out stay."""
 
     domain: Sentence = ""
@@ -67,20 +67,20 @@ class CardChange(BaseModel):
     threshold: Share | None = None
 
 
-class Activate(BaseModel):
+class Activate(BaseModel, extra="forbid"):
     """`keep_others` leaves other versions of the name active; `preload` brings it into memory."""
 
     keep_others: bool = False
     preload: bool = True
 
 
-class Rename(BaseModel):
+class Rename(BaseModel, extra="forbid"):
     """A name that was never used."""
 
     new_name: AdapterName
 
 
-class Rate(BaseModel):
+class Rate(BaseModel, extra="forbid"):
     """What somebody thinks of an output, and of single aspects of it: 1 to 5."""
 
     rating: Stars
@@ -91,7 +91,7 @@ class Rate(BaseModel):
     rater: Line = ""
 
 
-class Prefer(BaseModel):
+class Prefer(BaseModel, extra="forbid"):
     """Which of two adapters, or `base`, answered a prompt better."""
 
     a: AdapterName

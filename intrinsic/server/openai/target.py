@@ -40,7 +40,7 @@ def target_of(service: Service, model: str | None, lora: Lora | None) -> Target:
             )
         if said.routes or said.request_id is not None:
             raise ApiError(400, "'lora' fixes a mixture and says how to route; leave one out")
-        return Target(_mixture(service, said.mixture), lora=said)
+        return Target(_of_lora(service, said.mixture), lora=said)
     if said.request_id is not None:
         if said.routes or not (plain or model == AUTO):
             raise ApiError(
@@ -89,6 +89,21 @@ def _whole_names(
         whole = registry.knows(text.strip())
         found.append((text.strip(), 1.0) if whole else (name, weight))
     return found
+
+
+def _of_lora(service: Service, parts: Iterable[Part]) -> Mixture:
+    """A mixture in `lora`; a name that is nearly an option's is told as a slip in that."""
+    try:
+        return _mixture(service, parts)
+    except ApiError as error:
+        for name, _ in parts:
+            if isinstance(name, str) and not service.system.registry.knows(name):
+                near = difflib.get_close_matches(name, Lora.model_fields, n=1, cutoff=0.75)
+                if near:
+                    hint = f"{error.message}; or is it lora's option {near[0]!r}?"
+                    raise ApiError(error.status, hint) from None
+                break
+        raise
 
 
 def _mixture(service: Service, parts: Iterable[Part]) -> Mixture:

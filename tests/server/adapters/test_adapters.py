@@ -179,6 +179,13 @@ def test_fields_of_a_card_are_replaced_and_routing_sees_them(
     assert ok(admin.patch(f"{PATH}/c", json={}))["description"] == "Knows whales."
     for bad in ({"threshold": 2}, {"keywords": "x"}, {"description": "\0"}):
         refused(admin.patch(f"{PATH}/c", json=bad), 400, "invalid_request")
+    slip = {"keywords": ["whale"], "descripton": "x"}
+    sentence = refused(admin.patch(f"{PATH}/c", json=slip), 400, "invalid_request")
+    assert sentence.startswith("descripton (body) is not known here; /docs lists")
+    sentence = refused(admin.get(PATH, params={"actve": "true"}), 400, "invalid_request")
+    assert sentence.startswith("actve (query) is not known here")
+    sentence = refused(admin.get(PATH, params={"active": "perhaps"}), 400, "invalid_request")
+    assert sentence == "active (query) is not valid: input should be true or false"
     refused(admin.patch(f"{PATH}/nobody", json={}), 404, "not_found")
     events = [one["event"] for one in ok(admin.get(f"{PATH}/c/history"))["data"]]
     assert events == ["registered", "activated", "card", "card"]

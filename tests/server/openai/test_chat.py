@@ -275,6 +275,7 @@ def test_the_session_goes_with_the_event(served: Served, asking: openai.OpenAI) 
         ({"lora": {"request_id": "x", "shadow": True}}, 400, "asks for another one"),
         ({"lora": {"a": 1, "top_k": 1}}, 400, "'a' is no option; known: mixture, top_k"),
         ({"lora": {"nobody": 1}}, 404, "unknown model 'nobody'"),
+        ({"lora": {"topk": 1}}, 404, "or is it lora's option 'top_k'?"),
         ({"lora": [{"id": 99}]}, 400, "invalid adapter id 99"),
         ({"lora": [{"id": True}]}, 400, "the id of an adapter is True"),
         ({"lora": [{"name": "a", "scale": 1}]}, 400, 'write {"name", "scaling"}'),
