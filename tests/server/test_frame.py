@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from intrinsic.config.server_options import ServerOptions
+from tests.server.asking import refused
 from tests.server.serving import Served, serving
 
 
@@ -23,20 +23,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     options = ServerOptions(port=0, max_body_bytes=1000, cors_origins=("https://page.example",))
     with serving(tmp_path_factory.mktemp("served"), options=options) as one:
         yield one
-
-
-def refused(answer: httpx.Response, status: int, kind: str) -> str:
-    """Check the one form of a refusal, and return its sentence."""
-    assert answer.status_code == status, answer.text
-    body = answer.json()
-    message: str = body["message"]
-    assert body == {
-        "status_code": status,
-        "message": message,
-        "detail": message,
-        "error": {"message": message, "type": kind, "code": kind},
-    }
-    return message
 
 
 def test_health_needs_no_key(served: Served) -> None:
