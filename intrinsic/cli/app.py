@@ -13,10 +13,13 @@ from intrinsic.cli.arguments import (
     AdaptersDir,
     BackendName,
     Calibrated,
+    Force,
     Json,
+    ModelName,
     PluginsDir,
     Registry,
     RouterName,
+    Shadow,
     TopK,
 )
 from intrinsic.cli.card_command import card_command
@@ -64,23 +67,16 @@ def demo(json: Json = False) -> None:
 @app.command()
 def ask(
     text: Annotated[str, typer.Argument(help="The question.")],
-    model: Annotated[
-        str | None, typer.Option(help="Path or hub name of a causal model; default: the bundled.")
-    ] = None,
+    model: ModelName = None,
     adapters_dir: AdaptersDir = None,
     registry: Registry = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Use adapters that may be for another model, if shapes fit."),
-    ] = False,
+    force: Force = False,
     top_k: TopK = None,
     router: RouterName = None,
     calibration: Calibrated = None,
     explain: Annotated[bool, typer.Option(help="Show what the router thought.")] = False,
     no_adapt: Annotated[bool, typer.Option(help="Ask the base model.")] = False,
-    shadow: Annotated[
-        bool | None, typer.Option(help="Route and record, apply nothing; or apply after all.")
-    ] = None,
+    shadow: Shadow = None,
     max_tokens: Annotated[int | None, typer.Option(help="Length of the answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes what is drawn.")] = None,

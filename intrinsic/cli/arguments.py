@@ -30,6 +30,18 @@ WordsRouterName = Annotated[
     str | None, typer.Option("--router", help="keyword, embedding, hybrid, or a plugin's.")
 ]
 TopK = Annotated[int | None, typer.Option("--top-k", help="Mix at most this many adapters.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", help="Path or hub name of a causal model; default: the bundled."),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Use adapters that may be for another model, if shapes fit."),
+]
+Shadow = Annotated[
+    bool | None,
+    typer.Option("--shadow/--no-shadow", help="Route and record, apply nothing; or do apply."),
+]
 BackendName = Annotated[str | None, typer.Option("--backend", help="transformers, or a plugin's.")]
 Texts = list[str] | None
 

@@ -12,9 +12,12 @@ from intrinsic.cli.arguments import (
     AdaptersDir,
     BackendName,
     Calibrated,
+    Force,
+    ModelName,
     PluginsDir,
     Registry,
     RouterName,
+    Shadow,
     TopK,
 )
 
@@ -26,26 +29,19 @@ def serve_command(
     port: Annotated[
         int | None, typer.Option(help="Port; 0 takes any free one; default: 8000.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Path or hub name of a causal model; default: the bundled.")
-    ] = None,
+    model: ModelName = None,
     model_name: Annotated[
         str | None, typer.Option(help="What clients call the model; default: its own name.")
     ] = None,
     adapters_dir: AdaptersDir = None,
     registry: Registry = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Use adapters that may be for another model, if shapes fit."),
-    ] = False,
+    force: Force = False,
     plugins: PluginsDir = None,
     backend: BackendName = None,
     router: RouterName = None,
     top_k: TopK = None,
     calibration: Calibrated = None,
-    shadow: Annotated[
-        bool | None, typer.Option(help="Route and record, apply nothing; or apply after all.")
-    ] = None,
+    shadow: Shadow = None,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Ask for no key; on a loopback address alone.")
     ] = False,

@@ -65,8 +65,8 @@ class RequestFrame:
                 await self._failed(scope, answer, error)
         if cancel.cancelled_caught and not answer.complete:
             await self._cut_off(scope, answer)
-        elif not answer.complete:
-            service.metrics.ended_early("failed" if answer.failed else "disconnected")
+        elif not (answer.complete or answer.failed):
+            service.metrics.ended_early("disconnected")
         log_request(scope, account, answer.status)
         service.metrics.answered(
             method=_method(scope), route=route_of(scope), status=answer.status, ms=account.ms
@@ -111,6 +111,7 @@ class RequestFrame:
         said = refusal(error, answer.account.request_id)
         answer.failed = True
         if answer.started:
+            self._service.metrics.ended_early("failed")
             await answer.end(said.status, self._service.scrub(said.message))
         else:
             await error_response(said.status, said.message)(scope, _nothing, answer.send)

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from intrinsic.config.server_options import ServerOptions
+from tests.server.asking import refused
 from tests.server.serving import Served, serving
 from tests.server.strange import SECRET, add_strange_routes
-from tests.server.test_frame import refused
 
 
 @pytest.fixture(scope="module")

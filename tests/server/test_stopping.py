@@ -14,9 +14,9 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from intrinsic.config.server_options import ServerOptions
+from tests.server.asking import refused
 from tests.server.serving import Served, serving
 from tests.server.strange import add_strange_routes
-from tests.server.test_frame import refused
 
 
 @pytest.fixture

@@ -40,7 +40,11 @@ def served(tmp_path: Path, tracing: Tracing) -> Iterator[Served]:
 
 
 def by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
-    return {span.name: span for span in exporter.get_finished_spans()}
+    """The spans of a request; there is one of each name."""
+    finished = exporter.get_finished_spans()
+    found = {span.name: span for span in finished}
+    assert len(found) == len(finished), [span.name for span in finished]
+    return found
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
@@ -18,13 +19,11 @@ from starlette.types import Receive, Scope, Send
 
 from intrinsic.backends import Generation, GenerationOptions, Piece, Prompt
 from intrinsic.server.account import Account
-from intrinsic.server.envelope import envelope
 from intrinsic.server.mixture_text import shown
 from intrinsic.server.openai import told
 from intrinsic.server.openai.binding import Bound, Turns, bound
 from intrinsic.server.openai.connection import side_by_side, while_connected
 from intrinsic.server.openai.target import Target
-from intrinsic.server.refusals import refusal
 
 _JSON = [(b"content-type", b"application/json")]
 _EVENTS = [
@@ -101,6 +100,8 @@ class Answering(Response):
         self._ignored = ignored
         self._started = False
         self._generations: dict[int, Generation] = {}
+        self._written: Counter[int] = Counter()
+        self._counted = False
         self._applied: dict[int, dict[str, Any]] = {}
         self._bound: Bound | None = None
         self._send: Send
@@ -109,7 +110,11 @@ class Answering(Response):
         """Answer; errors before the first byte are raised."""
         self._send = send
         work = self._events if self._stream else self._whole
-        await while_connected(receive, work)
+        try:
+            await while_connected(receive, work)
+        finally:
+            if self._written and not self._counted:
+                self._used()
 
     async def _whole(self) -> None:
         await self._all(self._generate)
@@ -126,23 +131,13 @@ class Answering(Response):
         await self._send({"type": "http.response.body", "body": body})
 
     async def _events(self) -> None:
-        try:
-            await self._all(self._pieces)
-            end = ""
-            if self._include_usage:
-                assert self._bound is not None
-                end = self._form.usage(self._used(), told.times(self._account, self._bound))
-            else:
-                self._used()
-            await self._event(f"{end}data: [DONE]\n\n", more=False)
-        except Exception as error:
-            if not self._started:
-                raise
-            self._account.service.metrics.ended_early("failed")
-            said = refusal(error, self._account.request_id)
-            message = self._account.service.scrub(said.message)
-            body = json.dumps(envelope(said.status, message).model_dump())
-            await self._event(f"data: {body}\n\n", more=False)
+        """The stream; of an error in its middle the request's frame tells."""
+        await self._all(self._pieces)
+        usage, end = self._used(), ""
+        if self._include_usage:
+            assert self._bound is not None
+            end = self._form.usage(usage, told.times(self._account, self._bound))
+        await self._event(f"{end}data: [DONE]\n\n", more=False)
 
     async def _all(self, answer: Callable[..., Awaitable[None]]) -> None:
         """Answer every choice of every question, each question under a lease of its own."""
@@ -180,6 +175,8 @@ class Answering(Response):
                 self._account.first_token()
                 if isinstance(piece, Generation):
                     self._generations[choice] = piece
+                else:
+                    self._written[choice] += piece.tokens
         self._applied[choice] = told.applied(self._account, found, self._ignored)
 
     async def _pieces(
@@ -194,6 +191,7 @@ class Answering(Response):
                     self._account.first_token()
                     text = form.first(choice, told.applied(self._account, found, self._ignored))
                 if isinstance(piece, Piece):
+                    self._written[choice] += piece.tokens
                     text += form.piece(choice, piece)
                 else:
                     self._generations[choice] = piece
@@ -214,12 +212,18 @@ class Answering(Response):
         return [(name.encode(), value.encode()) for name, value in found.items()]
 
     def _used(self) -> dict[str, int]:
-        """Counts of tokens; a prompt counts once, however many choices there are."""
+        """Counts of tokens; a prompt counts once, however many choices there are.
+
+        Of choices that were cut off it is what had been written, without their prompts.
+        """
+        self._counted = True
         prompt, first = 0, 0
         for question in self._questions:
-            prompt += self._generations[first].prompt_tokens
+            if first in self._generations:
+                prompt += self._generations[first].prompt_tokens
             first += len(question.options)
-        completion = sum(generation.tokens for generation in self._generations.values())
+        ended = {choice: one.tokens for choice, one in self._generations.items()}
+        completion = sum({**self._written, **ended}.values())
         self._account.used(prompt=prompt, completion=completion)
         return {
             "prompt_tokens": prompt,

@@ -61,10 +61,7 @@ async def _receipt(account: Account, target: Target, turns: Turns) -> Receipt:
         receipt = _found(account, target.receipt)
         account.note(receipt=receipt.request_id)
         return receipt
-    with account.service.tracing.span("event"):
-        receipt = await _routed(account, target, turns)
-        account.routed(receipt)
-    return receipt
+    return await _routed(account, target, turns)
 
 
 def _found(account: Account, request_id: str) -> Receipt:
@@ -89,9 +86,11 @@ async def _routed(account: Account, target: Target, turns: Turns) -> Receipt:
     )
     with account.service.tracing.span("event", event_id=event.id):
         report = await account.service.system.bus.publish(event)
+        receipt = receipt_of(report)
+        account.routed(receipt)
     for error in report.errors:
         logger.warning("a handler of request %s failed: %s", account.request_id, error)
-    return receipt_of(report)
+    return receipt
 
 
 def _memories(target: Target) -> list[MemoryVector]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-import uuid
 from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Literal
@@ -12,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from intrinsic.backends import Generation, Piece
+from intrinsic.server.openai.event_form import EventForm
 from intrinsic.server.openai.token_form import chat_tokens
 
 FinishReason = Literal["stop", "length"]
@@ -68,45 +67,26 @@ class ChatCompletion(BaseModel):
     intrinsic: Applied
 
 
-class ChatForm:
-    """Writes one answer. A piece is put together from parts that are ready, as there are many."""
+class ChatForm(EventForm):
+    """Writes one answer of a chat."""
 
     def __init__(self, model: str, *, logprobs: bool, usage: bool) -> None:
-        self._head: dict[str, Any] = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": None,
-        }
-        self._none = {"usage": None} if usage else {}
+        kind, field = "chat.completion.chunk", '"delta": {"content": '
+        super().__init__("chatcmpl", kind, model, field=field, usage=usage)
         self._logprobs = logprobs
-        opened = json.dumps(self._head)[:-1]
-        self._opened = f'data: {opened}, "choices": [{{"delta": {{"content": '
-        closed = ', "usage": null}\n\n' if usage else "}\n\n"
-        self._closed = f"}}]{closed}"
 
     def first(self, choice: int, applied: dict[str, Any]) -> str:
         """The role, and what was applied."""
-        delta = {"role": "assistant", "content": ""}
-        return self._event(self._choice(choice, delta), {**self._none, "intrinsic": applied})
+        opening = {**self.choice(choice), "delta": {"role": "assistant", "content": ""}}
+        return self.applied(opening, applied)
 
     def piece(self, choice: int, piece: Piece) -> str:
         """A piece of the content."""
         told = json.dumps(chat_tokens(piece.logprobs)) if self._logprobs else "null"
         return (
-            f'{self._opened}{quoted(piece.text)}}}, "index": {choice}, "logprobs": {told}, '
-            f'"finish_reason": null{self._closed}'
+            f'{self.opened}{quoted(piece.text)}}}, "index": {choice}, "logprobs": {told}, '
+            f'"finish_reason": null{self.closed}'
         )
-
-    def last(self, choice: int, generation: Generation, times: dict[str, Any]) -> str:
-        """Why it ended, and how long it took."""
-        ended = self._choice(choice, {}, generation.finish_reason)
-        return self._event(ended, {**self._none, "intrinsic": {"times": times}})
-
-    def usage(self, usage: dict[str, int], times: dict[str, Any]) -> str:
-        """The counts."""
-        return self._event([], {"usage": usage, "intrinsic": {"times": times}})
 
     def whole(
         self,
@@ -116,7 +96,7 @@ class ChatForm:
     ) -> dict[str, Any]:
         """The body; all choices of a chat were given under one lease."""
         return {
-            **self._head,
+            **self.head,
             "object": "chat.completion",
             "choices": [
                 {
@@ -131,10 +111,6 @@ class ChatForm:
             "intrinsic": applied[0],
         }
 
-    def _choice(
-        self, choice: int, delta: dict[str, str], reason: str | None = None
-    ) -> list[dict[str, Any]]:
-        return [{"index": choice, "delta": delta, "logprobs": None, "finish_reason": reason}]
-
-    def _event(self, choices: list[dict[str, Any]], more: dict[str, Any]) -> str:
-        return f"data: {json.dumps({**self._head, 'choices': choices, **more})}\n\n"
+    def choice(self, number: int, reason: str | None = None) -> dict[str, Any]:
+        """A choice that says nothing more."""
+        return {"index": number, "delta": {}, "logprobs": None, "finish_reason": reason}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -14,18 +13,6 @@ import pytest
 from intrinsic.events import MemoryEvent
 from tests.server.openai.asking import TURNS, client, reference, refused, said
 from tests.server.serving import Served, serving
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("served")) as one:
-        yield one
-
-
-@pytest.fixture
-def asking(served: Served) -> Iterator[openai.OpenAI]:
-    with client(served) as one:
-        yield one
 
 
 def text_of(answer: Any) -> str:

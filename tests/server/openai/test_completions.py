@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -14,20 +13,8 @@ from intrinsic.backends import RawPrompt, TokenLogprob
 from intrinsic.bus import PublishReport
 from intrinsic.events import MemoryEvent
 from intrinsic.server.openai.token_form import TextTokens, chat_tokens
-from tests.server.openai.asking import client, reference, refused, until_idle
-from tests.server.serving import Served, serving
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("served")) as one:
-        yield one
-
-
-@pytest.fixture
-def asking(served: Served) -> Iterator[openai.OpenAI]:
-    with client(served) as one:
-        yield one
+from tests.server.openai.asking import reference, refused, until_idle
+from tests.server.serving import Served
 
 
 def text_of(answer: Any, choice: int = 0) -> str:

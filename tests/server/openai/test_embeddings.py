@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,22 +11,9 @@ import pytest
 
 from intrinsic.embedding import EmbeddingOptions, EmbeddingProvider
 from intrinsic.routing.model_loading import BUNDLED_MODEL
-from tests.server.openai.asking import client, refused
-from tests.server.serving import Served, serving
+from tests.server.openai.asking import refused
 
 TEXTS = ["a song about the sea", "a contract of sale", "größe 🙂"]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("served")) as one:
-        yield one
-
-
-@pytest.fixture
-def asking(served: Served) -> Iterator[openai.OpenAI]:
-    with client(served) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

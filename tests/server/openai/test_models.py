@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,6 @@ from intrinsic.config.server_options import ServerOptions
 from tests import tiny
 from tests.server.openai.asking import TURNS, client, refused
 from tests.server.serving import Served, serving
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("served")) as one:
-        yield one
 
 
 def test_everything_that_may_be_asked_for_is_listed_and_answers(served: Served) -> None:

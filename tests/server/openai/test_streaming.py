@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,15 @@ from tests.server.openai.asking import TURNS, client, gated, reference, refused,
 from tests.server.serving import Served, serving
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("served")) as one:
-        yield one
-
-
 def chunks_of(served: Served, **asked: Any) -> list[Any]:
     body: dict[str, Any] = {"model": "a", "messages": TURNS, "max_tokens": 12, **asked}
     with client(served) as asking:
         return list(asking.chat.completions.create(**body, stream=True))
+
+
+def statistic(served: Served, name: str, kind: str) -> int:
+    found: Any = served.service.metrics.statistics()[name]
+    return int(found.get(kind, 0))
 
 
 def test_a_stream_is_the_answer_in_pieces(served: Served) -> None:
@@ -166,10 +165,13 @@ def test_an_error_in_the_middle_is_an_event_and_the_end(
     words: str,
 ) -> None:
     async def failing(*args: object, **kwargs: object) -> AsyncGenerator[Piece | Generation, None]:
-        yield Piece("half")
+        yield Piece("half", tokens=3)
         raise error
 
     monkeypatch.setattr(served.service.system.backend, "pieces", failing)
+    failed, written = (
+        statistic(served, *of) for of in (("ended_early", "failed"), ("tokens", "completion"))
+    )
     got: list[str] = []
     with client(served) as asking:
         stream = asking.chat.completions.create(model="a", messages=TURNS, stream=True)
@@ -184,7 +186,10 @@ def test_an_error_in_the_middle_is_an_event_and_the_end(
     assert last["status_code"] == status
     assert last["error"]["message"] == last["message"]
     assert "[DONE]" not in text
+    assert sum('"error": {' in event for event in text.split("\n\n")) == 1
     until_idle(served)
+    assert statistic(served, "ended_early", "failed") == failed + 2
+    assert statistic(served, "tokens", "completion") == written + 2 * 3
 
 
 def test_a_stream_that_is_left_frees_its_row_and_its_lease(
@@ -202,6 +207,7 @@ def test_a_stream_that_is_left_frees_its_row_and_its_lease(
         stream = asking.chat.completions.create(
             model="a", messages=TURNS, stream=True, logit_bias={"2": -100}, n=2
         )
+        written = statistic(served, "tokens", "completion")
         for _, chunk in zip(range(6), stream, strict=False):
             assert chunk.choices
         monkeypatch.setattr(model, "forward", counted)
@@ -209,6 +215,7 @@ def test_a_stream_that_is_left_frees_its_row_and_its_lease(
         until_idle(served)
     assert rows(served) == 0
     assert passes[0] < 400
+    assert statistic(served, "tokens", "completion") - written >= 4
     metrics = served.service.metrics.text().decode()
     assert 'intrinsic_ended_early_total{why="disconnected"}' in metrics
 
