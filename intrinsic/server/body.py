@@ -60,7 +60,7 @@ def _refuse_halves(body: bytes) -> None:
         json.dumps(json.loads(body), ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ApiError(
-            400, "the body has half of a character in it (a lone surrogate such as \\\\ud800)"
+            400, "the body has half of a character in it (a lone surrogate such as \\ud800)"
         ) from None
     except (ValueError, RecursionError):  # which is told where it is parsed
         return

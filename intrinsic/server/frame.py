@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("intrinsic.server")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_TOO_LARGE = 413
 _MOST_OF_STRANGERS = 64 * 1024
 _STOPPING = "the server is being stopped; try again later"
 
@@ -97,8 +96,8 @@ class RequestFrame:
         body = Body(receive, headers, most)
         try:
             await body.read()
-        except ApiError as refused:
-            if stranger is None or refused.status != _TOO_LARGE:
+        except ApiError:
+            if stranger is None:
                 raise
             closing = {**stranger.headers, "Connection": "close"}
             raise ApiError(stranger.status, stranger.message, headers=closing) from None

@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from intrinsic import errors
+from intrinsic.server.access import caller_of
 from intrinsic.server.envelope import ApiError, Envelope, envelope
 from intrinsic.server.request_queue import RETRY_AFTER_S
-from intrinsic.server.service import service_of
+from intrinsic.server.service import Service, service_of
 
 logger = logging.getLogger("intrinsic.server")
 
@@ -87,8 +88,23 @@ def refusal(error: BaseException, request_id: str = "") -> ApiError:
 async def answer_error(request: Request, error: Exception) -> Response:
     """The handler of every error that a route raises."""
     service = service_of(request)
+    if isinstance(error, RequestValidationError | HTTPException) and _is_of_body(error):
+        error = _stranger(request, service) or error
     refused = refusal(error, request.scope["state"]["account"].request_id)
     return error_response(refused.status, service.scrub(refused.message), headers=refused.headers)
+
+
+def _is_of_body(error: RequestValidationError | HTTPException) -> bool:
+    return isinstance(error, RequestValidationError) or error.status_code == 400
+
+
+def _stranger(request: Request, service: Service) -> ApiError | None:
+    """What is wrong with the key of a request; a body is read before its route asks for one."""
+    try:
+        caller_of(request.headers, service.keys)
+    except ApiError as refused:
+        return refused
+    return None
 
 
 def error_response(

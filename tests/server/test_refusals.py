@@ -101,6 +101,9 @@ def test_a_body_that_is_not_valid_is_a_400_that_names_the_field(
         headers = {"Content-Type": "application/json"}
         answer = client.post("/strange/body", content=content, headers=headers)
     assert words in refused(answer, 400, "invalid_request")
+    with served.client(key="no such key") as stranger:
+        answer = stranger.post("/strange/body", content=content, headers=headers)
+    assert "not known" in refused(answer, 401, "authentication_error")
 
 
 def test_a_body_of_unknown_length_is_cut_off_where_it_is_too_large(served: Served) -> None:
