@@ -30,8 +30,8 @@ def train(
     data: Tasks,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to make.")],
     encoder: Annotated[
-        str, typer.Option(help="hashed-words, hashed-stems, bundled, or a model's name.")
-    ] = "hashed-words",
+        str, typer.Option(help="hashed-stems, hashed-words, bundled, or a model's name.")
+    ] = "hashed-stems",
     architecture: Annotated[
         str, typer.Option(help="core, core_diagonal, per_rank, shared_heads or heads.")
     ] = "core",

@@ -55,7 +55,7 @@ class HashedWords:
 
     kind = HASHED
 
-    def __init__(self, dimension: int = 256, seed: int = 0) -> None:
+    def __init__(self, dimension: int = 1024, seed: int = 0) -> None:
         if dimension < 8:
             raise ConfigError(f"the encoder's dimension is {dimension}; it must be at least 8")
         self.dimension = dimension
@@ -124,17 +124,17 @@ class SentenceTexts:
 
 
 def encoder_named(name: str) -> TextEncoder:
-    """Make an encoder: `hashed-words`, `hashed-words:DIMENSION:SEED`, `bundled`, or a model's name.
+    """Make an encoder: `hashed-stems`, `hashed-words`, `bundled`, or a model's name.
 
-    Raises `ConfigError` for a name that is none of these.
+    The hashed ones may have numbers: `hashed-stems:DIMENSION:SEED`. Raises `ConfigError` for a name that is none of these.
     """
     kind, *numbers = name.split(":")
     if kind not in (HASHED, STEMMED):
         if not name.strip():
-            raise ConfigError(f"the encoder's name is empty; write {HASHED}, {BUNDLED} or a model")
+            raise ConfigError(f"the encoder's name is empty; write {STEMMED}, {BUNDLED} or a model")
         return SentenceTexts(name)
     if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
-        raise ConfigError(f"unknown encoder {name!r}; write {HASHED} or {HASHED}:DIMENSION:SEED")
+        raise ConfigError(f"unknown encoder {name!r}; write {kind} or {kind}:DIMENSION:SEED")
     made = HashedWords if kind == HASHED else HashedStems
     return made(*map(int, numbers))
 
@@ -144,7 +144,7 @@ def _run(work: Callable[[], Awaitable[_T]]) -> _T:
     return Context().run(anyio.run, work)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def _signs(word: str, dimension: int, seed: int) -> Embeddings:
     data = hashlib.shake_256(f"{seed}\0{word}".encode("utf-8", "replace"))
     bits = np.unpackbits(np.frombuffer(data.digest(-(-dimension // 8)), np.uint8))[:dimension]

@@ -32,7 +32,7 @@ class HypernetJob:
     base: str
     data: Path
     out: Path
-    encoder: str = "hashed-words"
+    encoder: str = "hashed-stems"
     architecture: str = "core"
     options: Mapping[str, Any] = field(default_factory=dict)
     rank: int = 8

@@ -47,7 +47,8 @@ def test_an_encoder_is_made_from_its_name_again(encoder: TextEncoder) -> None:
 
 
 def test_names() -> None:
-    assert encoder_named("hashed-words").name == "hashed-words:256:0"
+    assert encoder_named("hashed-words").name == "hashed-words:1024:0"
+    assert encoder_named("hashed-stems").name == "hashed-stems:1024:0"
     assert encoder_named("hashed-stems:64").name == "hashed-stems:64:0"
     assert encoder_named("bundled").name == "all-MiniLM-L6-v2"
     for name in ("hashed-words:x", "hashed-words:1:2:3", "hashed-words:4", " "):
