@@ -126,7 +126,8 @@ class SentenceTexts:
 def encoder_named(name: str) -> TextEncoder:
     """Make an encoder: `hashed-stems`, `hashed-words`, `bundled`, or a model's name.
 
-    The hashed ones may have numbers: `hashed-stems:DIMENSION:SEED`. Raises `ConfigError` for a name that is none of these.
+    The hashed ones may have numbers: `hashed-stems:DIMENSION:SEED`. Raises `ConfigError` for a name
+    that is none of these.
     """
     kind, *numbers = name.split(":")
     if kind not in (HASHED, STEMMED):
