@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -11,6 +11,7 @@ from intrinsic.backends import Capability, ModelBackend
 from intrinsic.errors import CapabilityError
 from intrinsic.manager.loader import AdapterLoader
 from intrinsic.manager.mode_gate import ModeGate
+from intrinsic.manager.room import MergedError
 from intrinsic.mixture import Mixture
 from intrinsic.plugins import PluginManager
 
@@ -64,6 +65,14 @@ class Fusion:
         """Copy the pristine weights back."""
         await self.gate.change(None)
 
+    async def give_way(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Make a change of adapters; what is merged is taken out where it alone is in the way."""
+        while True:
+            try:
+                return await change()
+            except MergedError:
+                await self.unfuse()
+
     def _merge_method(self, name: str | MergeMethod) -> MergeMethod | None:
         """The plugins' merge method of that name; without plugins the backend's own exact one."""
         if not isinstance(name, str):
@@ -83,10 +92,11 @@ class Fusion:
             self._loader.release(mixture.adapters)
             raise
         self.adapters = mixture.adapters
-        self._loader.look_again()
+        self._loader.note_merged(mixture.adapters)
 
     async def _restore(self) -> None:
         if self.adapters:
             await self._backend.restore()
+            self._loader.note_merged(())
             self._loader.release(self.adapters)
             self.adapters = ()

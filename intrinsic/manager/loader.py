@@ -13,7 +13,7 @@ from intrinsic.manager.early_warning import EarlyWarning
 from intrinsic.manager.exchange import Exchange, OutgrownError
 from intrinsic.manager.host_copies import HostCopies
 from intrinsic.manager.options import ManagerOptions
-from intrinsic.manager.room import Room
+from intrinsic.manager.room import MergedError, Room
 from intrinsic.manager.stats import Counts
 from intrinsic.manager.turn import Turn
 from intrinsic.registry import AdapterRegistry
@@ -74,8 +74,10 @@ class AdapterLoader:
         self.table.release(keys)
         self._room.note_release()
 
-    def look_again(self) -> None:
-        """Wake who waits for leases to end: some are those of a merge by now."""
+    def note_merged(self, keys: Collection[str]) -> None:
+        """Note which adapters are in the weights, and wake who waits for their leases to end."""
+        for key in self.table:
+            self.table[key].merged = key in keys
         self._room.note_release()
 
     async def load(self, keys: Collection[str], *, wait: bool = True) -> None:
@@ -100,7 +102,8 @@ class AdapterLoader:
     async def unload(self, key: str) -> None:
         """Wait for an adapter's requests to end and take it off the device.
 
-        Raises `AdapterNotLoadedError`, or `AdapterInUseError` after `wait_timeout_s`.
+        Raises `AdapterNotLoadedError`, `AdapterInUseError` after `wait_timeout_s`, or `MergedError`
+        at once.
         """
         async with self._turn.taken():
             if key not in self.table:
@@ -109,6 +112,8 @@ class AdapterLoader:
                 )
             try:
                 await self._room.drain([key])
+            except MergedError:
+                raise
             except CapacityError as error:
                 raise AdapterInUseError(str(error)) from None
             await self._evict_closed([key], "unloaded")
@@ -145,7 +150,7 @@ class AdapterLoader:
         return True
 
     async def wait_if_held(self, key: str) -> None:
-        """Return when some lease has ended, or `look_again` is called; at once if nobody holds."""
+        """Return when some lease has ended, or a merge has; at once if nobody holds."""
         if self.table[key].leases:
             await self._room.wait_for_release()
 
@@ -238,6 +243,10 @@ class AdapterLoader:
         for key in self._prefetched.intersection(keys):
             self._prefetched.discard(key)
             self.counts.prefetches_used += key in self.table or self.host.holds(key)
+
+    def is_stale(self, keys: Collection[str]) -> bool:
+        """Whether one of them is on the device from files that its name no longer means."""
+        return bool(self._stale(keys))
 
     def _stale(self, keys: Collection[str]) -> list[str]:
         """Loaded adapters under whose name and version other files are registered by now."""

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from intrinsic.backends import Capability, ModelBackend
@@ -15,7 +16,6 @@ from intrinsic.errors import (
     AdapterNotFoundError,
     AdapterNotLoadedError,
     CapabilityError,
-    CapacityError,
 )
 from intrinsic.events import MemoryEvent
 from intrinsic.manager.admission import Admission
@@ -135,6 +135,8 @@ class AdapterManager:
                 f"backend {self.backend.name!r} cannot apply adapters; lease the base model"
             )
         mixture = self._effective(weights)
+        if self._loader.is_stale(self._fusion.adapters):
+            await self.unfuse()
         await self._policy.before(mixture)
         await self._gate.enter(mixture)
         try:
@@ -165,9 +167,7 @@ class AdapterManager:
         where its requests do not end within `wait_timeout_s`; then it stays in use.
         """
         key = self._loaded_key(name)
-        if key in self._fusion.adapters:
-            await self.unfuse()
-        await self._loader.unload(key)
+        await self._fusion.give_way(partial(self._loader.unload, key))
         self._active.pop(key, None)
 
     async def retire(self, name: str, *, unless: Callable[[], bool] = lambda: False) -> None:
@@ -282,13 +282,7 @@ class AdapterManager:
 
     async def _load(self, keys: Sequence[str]) -> None:
         """Load adapters; merged weights give way where they alone are in the way."""
-        try:
-            await self._loader.load(keys, wait=not self._fusion.adapters)
-        except CapacityError:
-            if not self._fusion.adapters:
-                raise
-            await self._fusion.unfuse()
-            await self._loader.load(keys)
+        await self._fusion.give_way(partial(self._loader.load, keys))
 
     def _weights(self, what: Asked) -> dict[str, float]:
         if isinstance(what, MemoryEvent):

@@ -11,6 +11,10 @@ from intrinsic.manager.options import ManagerOptions
 from intrinsic.manager.table import SlotTable
 
 
+class MergedError(CapacityError):
+    """Raised when what must go is written into the weights, so that waiting would be in vain."""
+
+
 class Room:
     """Chooses victims and waits for their leases to end; the caller has the turn."""
 
@@ -45,7 +49,8 @@ class Room:
     ) -> list[str]:
         """Choose the adapters that must go for `count` more, and let no new lease in on them.
 
-        While requests hold them this waits, and takes whichever is free first.
+        While requests hold them this waits, and takes whichever is free first. Raises
+        `MergedError` where the merged mixture holds them.
         """
         victims = self._choose(count, more_bytes, keep)
         with anyio.move_on_after(self._options.wait_timeout_s):
@@ -72,7 +77,10 @@ class Room:
         return victims
 
     async def drain(self, keys: Collection[str], *, wait: bool = True) -> None:
-        """Let no new lease in on `keys` and wait for the old ones to end."""
+        """Let no new lease in on `keys` and wait for the old ones to end.
+
+        Raises `MergedError` where the merged mixture has one.
+        """
         if self._held(keys) and not wait:
             raise CapacityError(f"no room: {', '.join(self._held(keys))} in use by requests")
         with anyio.move_on_after(self._options.wait_timeout_s):
@@ -112,6 +120,8 @@ class Room:
 
     async def _wait_for_release(self, closed: Collection[str]) -> None:
         """Wait until some lease ends, with no new leases on `closed` meanwhile."""
+        if merged := [key for key in closed if self._table[key].merged]:
+            raise MergedError(f"no room: {', '.join(merged)} merged into the weights")
         self.close(closed)
         try:
             await self._released.wait()

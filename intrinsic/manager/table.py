@@ -15,7 +15,8 @@ class Slot:
     """One adapter on the device.
 
     A slot that drains gives out no new leases; one that is `off` was emptied by a change that is
-    not complete, and is filled again where that fails.
+    not complete, and is filled again where that fails. One that is `merged` has a lease that ends
+    only when the pristine weights are copied back.
     """
 
     info: AdapterInfo
@@ -24,6 +25,7 @@ class Slot:
     pinned: bool = False
     draining: bool = False
     off: bool = False
+    merged: bool = False
 
 
 class SlotTable:
@@ -74,7 +76,7 @@ class SlotTable:
             self._slots[key].leases -= 1
 
     def victims(self, slots: int, room_bytes: int = 0, *, keep: Collection[str]) -> list[str]:
-        """Choose what must go: free ones before leased ones, least recently used first.
+        """Choose what must go: free ones, leased ones, merged ones; least recently used first.
 
         Never what is pinned or in `keep`. Raises `CapacityError` where there are too few for the
         slots; the bytes of all that may go can be fewer than `room_bytes`.
@@ -87,7 +89,7 @@ class SlotTable:
                 f"(pinned or needed: {held}); raise max_loaded or unpin one"
             )
         chosen: list[str] = []
-        for key in sorted(able, key=lambda key: self._slots[key].leases > 0):
+        for key in sorted(able, key=lambda k: (self._slots[k].leases > 0, self._slots[k].merged)):
             if len(chosen) >= slots and room_bytes <= 0:
                 break
             chosen.append(key)
