@@ -20,9 +20,12 @@ def bytes_once_loaded(checkpoint: LoraCheckpoint, model: nn.Module) -> int:
 
 
 def _values(factors: Factors) -> int:
-    """Of DoRA the engine keeps one number per output; the magnitude has as many."""
-    parts = (factors.A, factors.B, factors.bias, factors.magnitude)
-    return sum(tensor.numel() for tensor in parts if tensor is not None)
+    """Of DoRA the engine keeps one number per output; the magnitude has as many.
+
+    What adapters share counts for each of them: it is there as long as any of them is.
+    """
+    magnitude = 0 if factors.magnitude is None else factors.magnitude.numel()
+    return sum(tensor.numel() for tensor in factors.stored) + magnitude
 
 
 def _item_bytes(model: nn.Module, name: str, factors: Factors) -> int:

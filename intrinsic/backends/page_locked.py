@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from intrinsic.lora import Factors, LoraCheckpoint
+from intrinsic.lora import CoreFactors, Factors, LoraCheckpoint
 
 logger = logging.getLogger("intrinsic.backends")
 
@@ -27,6 +27,8 @@ def page_locked(checkpoint: LoraCheckpoint) -> LoraCheckpoint:
 
 
 def _locked(factors: Factors) -> Factors:
+    if isinstance(factors, CoreFactors):  # a core is little, and the rest is copied once for all
+        return factors
     return replace(
         factors,
         A=factors.A.pin_memory(),

@@ -261,7 +261,7 @@ class LoraEngine:
     @staticmethod
     def _bytes_of(adapter: str, fitting: Mapping[str, SideCar]) -> int:
         views = [view for s in fitting.values() if (view := s.bank.get(adapter)) is not None]
-        tensors = [t for v in views for t in (v.A, v.B, v.bias, v.gain) if t is not None]
+        tensors = [t for v in views for t in (v.A, v.B, v.bias, v.gain, v.core) if t is not None]
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def _drop_idle(self, names: Sequence[str]) -> None:

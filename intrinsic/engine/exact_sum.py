@@ -52,7 +52,7 @@ def may_overflow(peak: float, terms: Terms, dtype: torch.dtype) -> bool:
 def _scaled(terms: Terms, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """`w s B` of all terms beside one another, in one pass over each."""
     ranks = [f.rank for f, _ in terms]
-    B = torch.empty(terms[0][0].B.shape[0], sum(ranks), dtype=dtype, device=device)
+    B = torch.empty(terms[0][0].out_features, sum(ranks), dtype=dtype, device=device)
     for (f, weight), part in zip(terms, torch.split(B, ranks, 1), strict=True):
         torch.mul(f.B.to(device, dtype), weight * f.scale, out=part)
     return B

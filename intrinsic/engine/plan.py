@@ -13,10 +13,10 @@ import torch
 
 from intrinsic.engine.active import Active
 from intrinsic.engine.bank import BankView, FactorBank
+from intrinsic.engine.framed import FramedRun, checked, framed_rows, framed_shared
 from intrinsic.engine.layout import Place
 from intrinsic.engine.ordinary import ordinary
 from intrinsic.engine.own_rows import Apart, OwnRun, own_run, rows_apart
-from intrinsic.errors import MixtureError
 from intrinsic.mixture import Mixture
 
 _T = TypeVar("_T")
@@ -39,7 +39,7 @@ class Span(NamedTuple):
 
 
 class SharedRun(NamedTuple):
-    """Rows of the bank, `At (in, R)` and `B (R, out)`.
+    """Rows of the bank, `At (in, R)` and `B (R, out)`, and a `core (R, R)` between them, if any.
 
     Their weights times their scales are one number, or `(R,)`.
     """
@@ -47,6 +47,7 @@ class SharedRun(NamedTuple):
     At: torch.Tensor
     B: torch.Tensor
     weights: torch.Tensor | float
+    core: torch.Tensor | None = None
 
 
 class SharedPlan(NamedTuple):
@@ -72,13 +73,15 @@ class RowsRun(NamedTuple):
 class RowsPlan(NamedTuple):
     """A mixture per row: the runs, or `own` in their place; gain and bias are `(rows, 1, out)`.
 
-    `is_own_alone` says that there is nothing else, and one weight for all rows.
+    `framed` is what adapters with cores add. `is_own_alone` says that there is nothing but `own`,
+    and one weight for all rows.
     """
 
     runs: tuple[RowsRun, ...]
     bias: torch.Tensor | None
     gain: torch.Tensor | None
     own: OwnRun | None = None
+    framed: tuple[FramedRun, ...] = ()
     is_own_alone: bool = False
 
 
@@ -87,13 +90,22 @@ def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPla
     found = [(v, w) for adapter, w in mixture.entries if (v := bank.get(adapter)) is not None]
     if not found:
         return None
+    plain = [(view, weight) for view, weight in found if view.core is None]
+    runs = _shared_runs(bank, active, mixture, plain) if plain else ()
+    framed = framed_shared([pair for pair in found if pair[0].core is not None], bank.B)
+    runs += tuple(SharedRun(*bank.part(s.start, s.stop), s.weight, s.core) for s in framed)
+    return SharedPlan(runs, *_extras(found, lambda weight: weight))
+
+
+def _shared_runs(
+    bank: FactorBank, active: Active, mixture: Mixture, found: Sequence[tuple[BankView, float]]
+) -> tuple[SharedRun, ...]:
     key = (mixture.id, bank.A.dtype, bank.A.device, *(view.place for view, _ in found))
     spans: tuple[Span, ...] | None = active.plans.get(key)
     if spans is None:
         places = [(view.place, (weight,)) for view, weight in found]
         spans = active.plans[key] = _spans(places, bank.B, gap=0, shared=True)
-    runs = tuple(SharedRun(*bank.part(s.start, s.stop), s.weights) for s in spans)
-    return SharedPlan(runs, *_extras(found, lambda weight: weight))
+    return tuple(SharedRun(*bank.part(s.start, s.stop), s.weights) for s in spans)
 
 
 def plan_rows(bank: FactorBank, active: Active, *, stacked: bool = False) -> RowsPlan | None:
@@ -104,20 +116,22 @@ def plan_rows(bank: FactorBank, active: Active, *, stacked: bool = False) -> Row
     found = [(v, a) for a in active.adapters if (v := bank.get(a)) is not None]
     if not found:
         return None
-    layout = (bank.A.dtype, bank.A.device, *(view.place for view, _ in found))
-    apart: Apart | None = None if stacked else active.plans.get(layout, _UNKNOWN)
+    plain = [(view, adapter) for view, adapter in found if view.core is None]
+    framed = framed_rows(bank, active, [pair for pair in found if pair[0].core is not None])
+    layout = (bank.A.dtype, bank.A.device, *(view.place for view, _ in plain))
+    apart: Apart | None = None if stacked or not plain else active.plans.get(layout, _UNKNOWN)
     if apart is _UNKNOWN:
-        apart = active.plans[layout] = rows_apart(active, found, bank.B)
+        apart = active.plans[layout] = rows_apart(active, plain, bank.B)
     own = None if apart is None else own_run(bank, apart)
-    runs = _rows_runs(bank, active, found, layout) if own is None else ()
+    runs = _rows_runs(bank, active, plain, layout) if plain and own is None else ()
 
     def tall(adapter: str) -> torch.Tensor:
         made = torch.tensor(active.column(adapter), dtype=bank.A.dtype)[:, None, None]
         return made.to(bank.A.device, non_blocking=True)
 
     bias, gain = _extras(found, tall)
-    is_simple = own is not None and isinstance(own.weights, float)
-    return RowsPlan(runs, bias, gain, own, is_simple and bias is None and gain is None)
+    is_simple = own is not None and isinstance(own.weights, float) and not framed
+    return RowsPlan(runs, bias, gain, own, framed, is_simple and bias is None and gain is None)
 
 
 def _rows_runs(
@@ -159,13 +173,7 @@ def _runs(found: Sequence[Found], *, gap: int) -> Iterator[list[Found]]:
 
 def _span(run: Sequence[Found], like: torch.Tensor, *, shared: bool) -> Span:
     start, stop = run[0][0].start, run[-1][0].stop
-    numbers = {weight * place.scale for place, weights in run for weight in weights}
-    largest = max(map(abs, numbers))
-    if not largest <= torch.finfo(like.dtype).max:
-        raise MixtureError(
-            f"a weight times its adapter's scale is {largest:g}, too large for {like.dtype}; "
-            "lower the weight"
-        )
+    numbers = checked({w * place.scale for place, weights in run for w in weights}, like.dtype)
     if shared and len(numbers) == 1:
         return Span(start, stop, numbers.pop())
     made = [[0.0] * (stop - start) for _ in run[0][1]]

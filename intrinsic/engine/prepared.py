@@ -8,7 +8,7 @@ import torch
 
 from intrinsic.engine.target import Target
 from intrinsic.errors import IncompatibleAdapterError
-from intrinsic.lora import Factors
+from intrinsic.lora import CoreFactors, Factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class Prepared:
     """`A (r, in)` and `B (out, r)`, stretched already where DoRA asks for it, and the scale s.
 
     `bias (out,)` is added, scaled already. `gain (out,)`, scaled too, multiplies the base layer's
-    product `W x`, as DoRA does.
+    product `W x`, as DoRA does. With a `core (r, r)`, `A` and `B` are those that all prepared with
+    an equal `shared` have, and `s B coreᵀ A` is what it adds.
     """
 
     A: torch.Tensor
@@ -24,6 +25,8 @@ class Prepared:
     scale: float
     bias: torch.Tensor | None = None
     gain: torch.Tensor | None = None
+    core: torch.Tensor | None = None
+    shared: object = None
 
     @property
     def rank(self) -> int:
@@ -44,6 +47,9 @@ def prepare(
     widest = torch.promote_types(weight.dtype, torch.float32)
     if not abs(scale) <= torch.finfo(widest).max:
         raise IncompatibleAdapterError(f"{target.name} has the scale {scale}, too large to apply")
+    if isinstance(factors, CoreFactors):  # whose values fit, as `misfit` has seen
+        core, shared = factors.core.mT, factors.shared
+        return Prepared(factors.A, factors.frame, scale, core=core, shared=shared)
     stretch = target.stretch(factors, weight)
     B, bias, gain = factors.B, None, None
     if stretch is not None:

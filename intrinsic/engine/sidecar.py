@@ -139,7 +139,7 @@ class SideCar:
         else:
             by_row, out = self._by_row(x, rows), self._own(y)
             each = out.view(rows, -1, self._out)
-        if by_row.shape[1] >= ROW_BY_ROW_TOKENS:
+        if by_row.shape[1] >= ROW_BY_ROW_TOKENS and self.bank.has_plain(active.adapters):
             self._each_row(active, by_row, each)
         else:
             self._stacked(active, by_row, each)
@@ -176,6 +176,8 @@ class SideCar:
             out.add_(plan.bias)
         for run in plan.runs:
             hidden = self._down(x, run.At)  # (tokens, R)
+            if run.core is not None:
+                hidden = hidden @ run.core
             if isinstance(run.weights, float):
                 out.addmm_(hidden, run.B, alpha=run.weights)
             else:
@@ -202,8 +204,18 @@ class SideCar:
                 out.baddbmm_(hidden, own.B, alpha=own.weights)
             else:
                 out.baddbmm_(hidden.mul_(own.weights), own.B)
+        if not (plan.runs or plan.framed):
             return
         flat, sums = self._flat(x), out.view(-1, self._out)
+        for framed in plan.framed:
+            hidden = self._down(flat, framed.At).view(*out.shape[:2], -1)
+            if framed.unused is not None:
+                hidden.masked_fill_(framed.unused, 0.0)
+            if framed.cores is None:
+                out.baddbmm_(hidden, framed.B, alpha=framed.weight)
+            else:
+                hidden = torch.bmm(hidden, framed.cores).flatten(0, 1)
+                sums.addmm_(hidden, framed.B, alpha=framed.weight)
         for run in plan.runs:
             hidden = self._down(flat, run.At)  # (rows * tokens, R)
             each = hidden.view(*out.shape[:2], hidden.shape[-1])

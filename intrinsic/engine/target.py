@@ -65,7 +65,7 @@ class Target:
         if factors.embedding != self.is_embedding:
             kind = "an embedding" if factors.embedding else "a matrix"
             return f"{self.name} is {type(self.layer).__name__}, the adapter has factors of {kind}"
-        found = (int(factors.A.shape[1]), int(factors.B.shape[0]))
+        found = (int(factors.A.shape[1]), factors.out_features)
         if found != (self.in_features, self.out_features):
             return (
                 f"{self.name} maps {self.in_features} to {self.out_features}, "
@@ -75,8 +75,8 @@ class Target:
         limit = torch.finfo(dtype).max
         if factors.peak is not None and factors.peak <= limit:
             return None
-        tensors = [t for t in (factors.A, factors.B, factors.bias) if t is not None]
-        if any(limit < torch.finfo(t.dtype).max and peak_of(t) > limit for t in tensors):
+        stored = factors.stored
+        if any(limit < torch.finfo(t.dtype).max and peak_of(t) > limit for t in stored):
             return f"{self.name} has factors too large for {dtype}"
         return None
 

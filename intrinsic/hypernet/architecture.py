@@ -25,6 +25,10 @@ TargetFactors = list[tuple[torch.Tensor, torch.Tensor]]
 `(n, out, r)`."""
 
 
+FrameFactors = list[tuple[torch.Tensor, torch.Tensor]]
+"""Per target, in order: `(r, in)`, and `(out, r)`."""
+
+
 class Architecture(nn.Module, ABC):
     """Turns embeddings into the factors of every target; subclasses say how.
 
@@ -51,6 +55,18 @@ class Architecture(nn.Module, ABC):
     @abstractmethod
     def payload_bytes(self) -> int:
         """Bytes of one query's payload in float32."""
+
+    def frames(self) -> FrameFactors | None:
+        """The learned factors where a core between them is all that a query gets, else None.
+
+        `ΔA` is the first of a pair, and `ΔB` the second times `cores_of(payload)`. Nobody writes to
+        them.
+        """
+        return None
+
+    def cores_of(self, payload: Payload) -> torch.Tensor:
+        """The cores of a payload, `(n, targets, r, r)`, in the targets' order."""
+        raise NotImplementedError
 
     def norms(self, payload: Payload) -> torch.Tensor:
         """`‖ΔB ΔA‖` (Frobenius) of every target, unscaled: `(n, targets)`.

@@ -34,8 +34,8 @@ class Generated:
     network: str
     digest: str
     factors: Mapping[str, Factors]
-    relative_norm: float
     bytes_used: int
+    relative_norm: float
     transposed: bool = False
 
     @cached_property
@@ -66,19 +66,20 @@ def as_checkpoint(generated: Generated, *, base_model: str = "") -> LoraCheckpoi
         base_model=base_model,
         extra={"fan_in_fan_out": generated.transposed},
     )
-    tensors = [tensor for f in generated.factors.values() for tensor in (f.A, f.B)]
-    bytes_used = sum(tensor.nbytes for tensor in tensors)
+    all_factors = generated.factors.values()
+    whole = sum(f.A.nbytes + f.out_features * f.rank * f.A.itemsize for f in all_factors)
 
     def read() -> list[bytes | Bytes]:
         settings = json.dumps(_settings(generated, base_model), sort_keys=True).encode()
+        tensors = (tensor for f in all_factors for tensor in (f.A, f.B))
         return [settings, *(_bytes_of(tensor) for tensor in tensors)]
 
     return LoraCheckpoint(
         path=Path(f"hypernet:{generated.key}"),
         config=config,
         factors=generated.factors,
-        content=Digest.later(read, bytes_used),
-        bytes_used=bytes_used,
+        content=Digest.later(read, whole),
+        bytes_used=sum(tensor.nbytes for f in all_factors for tensor in f.stored),
     )
 
 

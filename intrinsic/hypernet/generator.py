@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 
 from intrinsic.errors import HypernetError
+from intrinsic.hypernet.architecture import Payload
 from intrinsic.hypernet.generated import Generated
 from intrinsic.hypernet.network import Embedding, HyperNetwork
-from intrinsic.lora import Factors
+from intrinsic.lora import CoreFactors, Factors
 
 
 class WeightGenerator:
@@ -34,6 +35,7 @@ class WeightGenerator:
             own = next(self.network.parameters())
             self._per_norm = self.network.scale / norms.to(own.device, torch.float32)
             trial = self.network.expand(self.network.payload(torch.zeros(network.embed_dim)))
+            self._frames = self.network.body.frames()
         self.fingerprint = self.network.fingerprint()
         self._shares_a = [A.untyped_storage().data_ptr() in learned for A, _ in trial]
         self._transposed = any(target.transposed for target in network.targets)
@@ -59,10 +61,16 @@ class WeightGenerator:
         with torch.inference_mode(False), torch.no_grad():
             own = embeddings.clone()  # one made in inference mode would be of that mode
             payload = self.network.body(own)
-            expanded = self.network.expand(payload)
             relative = self._relative(self.network.body.norms(payload))
+            of_row = self._framed(payload) if self._frames else self._whole(payload)
             return [
-                self._adapter(row, expanded, digest_of(embedding), norm)
+                Generated(
+                    self.fingerprint,
+                    digest_of(embedding),
+                    *of_row(row),
+                    relative_norm=norm,
+                    transposed=self._transposed,
+                )
                 for row, (embedding, norm) in enumerate(zip(own, relative, strict=True))
             ]
 
@@ -76,24 +84,42 @@ class WeightGenerator:
         relative = norms.float() * self._per_norm
         return relative.nan_to_num(0.0, posinf=math.inf).amax(-1).tolist()
 
-    def _adapter(
-        self,
-        row: int,
-        expanded: Sequence[tuple[torch.Tensor, torch.Tensor]],
-        digest: str,
-        relative_norm: float,
-    ) -> Generated:
-        scale, factors, bytes_used = self.network.scale, {}, 0
-        for target, shares_a, (all_A, all_B) in zip(
-            self.network.targets, self._shares_a, expanded, strict=True
-        ):
-            A = all_A[0] if len(all_A) == 1 else all_A[row].clone()
-            B = all_B[0] if len(all_B) == 1 else all_B[row].clone()
-            factors[target.name] = Factors(A, B, scale)
-            bytes_used += B.nbytes + (0 if shares_a else A.nbytes)
-        return Generated(
-            self.fingerprint, digest, factors, relative_norm, bytes_used, self._transposed
-        )
+    def _framed(self, payload: Payload) -> OfRow:
+        """Of a query its cores alone; the rest is the network's."""
+        cores = self.network.body.cores_of(payload)
+        scale = self.network.scale
+
+        def of_row(row: int) -> tuple[dict[str, Factors], int]:
+            own = cores[row].clone()
+            factors: dict[str, Factors] = {
+                target.name: CoreFactors(A, frame, core, scale)
+                for target, (A, frame), core in zip(
+                    self.network.targets, self._frames or (), own, strict=True
+                )
+            }
+            return factors, own.nbytes
+
+        return of_row
+
+    def _whole(self, payload: Payload) -> OfRow:
+        expanded = self.network.expand(payload)
+
+        def of_row(row: int) -> tuple[dict[str, Factors], int]:
+            scale, factors, bytes_used = self.network.scale, {}, 0
+            for target, shares_a, (all_A, all_B) in zip(
+                self.network.targets, self._shares_a, expanded, strict=True
+            ):
+                A = all_A[0] if len(all_A) == 1 else all_A[row].clone()
+                B = all_B[0] if len(all_B) == 1 else all_B[row].clone()
+                factors[target.name] = Factors(A, B, scale)
+                bytes_used += B.nbytes + (0 if shares_a else A.nbytes)
+            return factors, bytes_used
+
+        return of_row
+
+
+OfRow = Callable[[int], tuple[dict[str, Factors], int]]
+"""The factors of a query of a batch, and the bytes that are its own."""
 
 
 def digest_of(embedding: torch.Tensor) -> str:

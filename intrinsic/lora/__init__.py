@@ -2,6 +2,7 @@
 
 from intrinsic.lora.checkpoint import Factors, LoraCheckpoint, read_checkpoint
 from intrinsic.lora.config import LoraConfig, read_config
+from intrinsic.lora.core_factors import CoreFactors
 from intrinsic.lora.dare import dare, dare_ties
 from intrinsic.lora.delta import delta, dora_stretch, mixed_weight
 from intrinsic.lora.digest import Digest
@@ -16,6 +17,7 @@ from intrinsic.lora.svd import svd
 from intrinsic.lora.ties import ties
 
 __all__ = [
+    "CoreFactors",
     "Digest",
     "Factors",
     "LoraCheckpoint",

@@ -43,6 +43,16 @@ class Factors:
         return int(self.A.shape[0])
 
     @property
+    def out_features(self) -> int:
+        """The number of rows of B."""
+        return int(self.B.shape[0])
+
+    @property
+    def stored(self) -> tuple[torch.Tensor, ...]:
+        """What a layer keeps of them as they are."""
+        return tuple(t for t in (self.A, self.B, self.bias) if t is not None)
+
+    @property
     def is_plain(self) -> bool:
         """Whether `W + s B A` is all of it."""
         return self.bias is None and self.magnitude is None and not self.embedding

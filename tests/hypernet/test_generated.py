@@ -19,7 +19,7 @@ from intrinsic.hypernet.generated import Generated, as_checkpoint, export
 from intrinsic.hypernet.generator import WeightGenerator
 from intrinsic.hypernet.network import HyperNetwork
 from intrinsic.hypernet.targets import targets_of
-from intrinsic.lora import read_checkpoint
+from intrinsic.lora import CoreFactors, read_checkpoint
 from intrinsic.mixture import Mixture
 from tests.hypernet.nets import DIM, queries, shaken
 from tests.tiny import gpt2, llama, tokens
@@ -140,10 +140,27 @@ def test_bytes_are_those_that_the_adapter_has_for_itself() -> None:
     core, heads = (
         generator_for(llama(), kind).generate(queries()[0]) for kind in ("core", "shared_heads")
     )
-    own_b = sum(factors.B.nbytes for factors in core.factors.values())
-    assert core.bytes_used == own_b
-    assert heads.bytes_used == own_b + sum(factors.A.nbytes for factors in heads.factors.values())
-    assert as_checkpoint(core).bytes_used == heads.bytes_used
+    found = core.factors.values()
+    assert all(isinstance(factors, CoreFactors) for factors in found)
+    assert core.bytes_used == len(found) * 4 * core.rank**2
+    assert heads.bytes_used == sum(f.A.nbytes + f.B.nbytes for f in heads.factors.values())
+    assert as_checkpoint(core).bytes_used == core.bytes_used + heads.bytes_used
+    assert as_checkpoint(core).content.size == heads.bytes_used
+
+
+@pytest.mark.parametrize("kind", ["core", "core_diagonal"])
+def test_cores_give_what_the_network_gives(kind: str) -> None:
+    generator = generator_for(llama(), kind)
+    asked = queries(3)
+    found = generator.generate_batch(asked)
+    with torch.no_grad():
+        expected = generator.network(asked)
+    for target, (A, B) in zip(generator.network.targets, expected, strict=True):
+        for row, one in enumerate(found):
+            assert torch.equal(one.factors[target.name].A, A[row])
+            assert torch.allclose(one.factors[target.name].B, B[row], atol=1e-6)
+    frames = {one.factors[target.name].A.data_ptr() for one in found}
+    assert len(frames) == 1
 
 
 def test_training_on_does_not_change_what_was_generated() -> None:
@@ -192,7 +209,8 @@ def test_keys_and_digests_tell_contents_apart() -> None:
     assert len(digests) == 3
     assert as_checkpoint(one).digest in digests
     assert as_checkpoint(one, base_model="another").digest not in digests
-    assert as_checkpoint(one).content.size == as_checkpoint(one).bytes_used
+    whole = as_checkpoint(elsewhere)
+    assert as_checkpoint(one).content.size == whole.content.size == whole.bytes_used
     assert as_checkpoint(one).path == Path(f"hypernet:{one.key}")
 
 

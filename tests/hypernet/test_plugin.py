@@ -206,7 +206,7 @@ async def test_what_fails_costs_the_adapter_and_not_the_request(
         wired = Wired(tmp_path, bus)
         with monkeypatch.context() as broken:
             network = wired.expert.generator.network
-            broken.setattr(network.body, "expand", raising(ValueError("the network broke")))
+            broken.setattr(network.body, "forward", raising(ValueError("the network broke")))
             receipt, found = await wired.ask(KNOWN)
         assert receipt.mixture == BASE
         assert torch.equal(found, bare())

@@ -13,6 +13,7 @@ from torch import nn
 
 from intrinsic.hypernet.architecture import (
     Architecture,
+    FrameFactors,
     Payload,
     TargetFactors,
     at_least_one,
@@ -82,6 +83,21 @@ class Core(Architecture):
             generated = self._product(B, own).unbind(1)
             found.append(list(zip(A.unsqueeze(1).unbind(0), generated, strict=True)))
         return in_target_order(self._groups, found)
+
+    def frames(self) -> FrameFactors:
+        """A and B of every target, as views of what was learned."""
+        pairs = [
+            list(zip(A.unbind(0), B.unbind(0), strict=True))
+            for A, B in zip(self.A, self.B, strict=True)
+        ]
+        return in_target_order(self._groups, pairs)
+
+    def cores_of(self, payload: Payload) -> torch.Tensor:
+        """The full cores, `(n, targets, r, r)`, in the targets' order."""
+        grouped = self._full(payload[0])
+        ordered = torch.empty_like(grouped)
+        ordered[:, self._order] = grouped
+        return ordered
 
     def norms(self, payload: Payload) -> torch.Tensor:
         """As in `Architecture`, from the learned factors' Gram matrices: `tr(Cᵀ BᵀB C AAᵀ)`."""
