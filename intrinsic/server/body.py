@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
+import anyio
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
 from intrinsic.server.envelope import ApiError
+
+_MOST_DISCARDED = 16 * 1024 * 1024
+_LONGEST_S = 5.0
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -19,33 +24,51 @@ class Body:
     def __init__(self, receive: Receive, headers: Headers, limit: int) -> None:
         self._receive = receive
         self._limit = limit
-        self._said = headers.get("content-length", "0")
+        said = headers.get("content-length", "0")
+        self._said = int(said) if said.isascii() and said.isdigit() else sys.maxsize
+        self._waits = "expect" in headers
+        self._taken = 0
+        self._more = True
         self._first: Message | None = None
 
     async def read(self) -> None:
         """Read all of it. Raises a 413 for one that says, or is, too large, and a 400."""
-        if not (self._said.isascii() and self._said.isdigit() and int(self._said) <= self._limit):
+        if self._said > self._limit:
             raise self._too_large()
-        parts, taken, more = [], 0, True
-        while more:
-            message = await self._receive()
+        parts = []
+        while self._more:
+            message = await self._next()
             if message["type"] != "http.request":
                 self._first = message
                 return
-            part = message.get("body", b"")
-            taken += len(part)
-            if taken > self._limit:
+            if self._taken > self._limit:
                 raise self._too_large()
-            parts.append(part)
-            more = message.get("more_body", False)
+            parts.append(message.get("body", b""))
         body = b"".join(parts)
         _refuse_halves(body)
         self._first = {"type": "http.request", "body": body, "more_body": False}
+
+    async def discard(self) -> None:
+        """Take the rest and forget it, as who still sends does not hear an answer; within limits.
+
+        A client that waits to be asked for its body is not.
+        """
+        if self._waits or self._said > _MOST_DISCARDED:
+            return
+        with anyio.move_on_after(_LONGEST_S):
+            while self._more and self._taken <= _MOST_DISCARDED:
+                await self._next()
 
     async def receive(self) -> Message:
         """Give the body, and afterwards what else comes: that the client has left."""
         first, self._first = self._first, None
         return first or await self._receive()
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._taken += len(message.get("body", b""))
+        self._more = message["type"] == "http.request" and message.get("more_body", False)
+        return message
 
     def _too_large(self) -> ApiError:
         message = f"the body is larger than {self._limit} bytes; send less"

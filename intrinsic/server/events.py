@@ -64,9 +64,10 @@ async def publish(asked: EventIn, request: Request, service: Serving, who: Plain
         metadata=asked.metadata,
     )
     async with turn(request, service.queue.place()):
-        report = await service.system.bus.publish(event)
-    if isinstance(report.value, Receipt):
-        account_of(request).routed(report.value)
+        with service.tracing.span("event", event_id=event.id):
+            report = await service.system.bus.publish(event)
+            if isinstance(report.value, Receipt):
+                account_of(request).routed(report.value)
     return ReportOut.of(report, service.scrub)
 
 

@@ -53,7 +53,10 @@ class RequestFrame:
             answer = _Answer(account, send)
             try:
                 with service.tracing.span(
-                    "request", headers=headers, request_id=account.request_id
+                    "request",
+                    headers=headers,
+                    request_id=account.request_id,
+                    model=service.model_name,
                 ) as span:
                     try:
                         await self._answer(scope, receive, headers, answer)
@@ -97,6 +100,7 @@ class RequestFrame:
         try:
             await body.read()
         except ApiError:
+            await body.discard()
             if stranger is None:
                 raise
             closing = {**stranger.headers, "Connection": "close"}

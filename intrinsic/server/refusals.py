@@ -49,6 +49,8 @@ _WORDS = {
 """For faults whose usual words are about Python."""
 
 _SENTENCES = {
+    "There was an error parsing the body": "the body cannot be read; send JSON, in UTF-8 and not "
+    "nested without end",
     "Not Found": "there is no such route; /docs lists all",
     "Method Not Allowed": "this route does not take that method; /docs lists those that it takes",
 }

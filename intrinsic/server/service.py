@@ -59,6 +59,11 @@ class Service:
         loaded = Path(self.system.backend.name)
         return BUNDLED_NAME if loaded == base_path() else loaded.name
 
+    @property
+    def reserved(self) -> tuple[str, str, str]:
+        """What no adapter may be called: routing, the model without adapters, the model."""
+        return ("auto", "base", self.model_name)
+
     def issues(self) -> list[str]:
         """What the service does without, in sentences."""
         found = [self.scrub(str(problem)) for problem in self.system.plugins.problems]

@@ -13,9 +13,6 @@ from intrinsic.server.refusals import refusals
 
 router = APIRouter(tags=["vLLM"], default_response_class=PlainTextResponse)
 
-RESERVED = ("auto", "base")
-"""What requests call routing, and the model without adapters."""
-
 
 class LoadLoraAdapter(BaseModel):
     """A name for the adapter in a folder, which is one of the server's or lies in one."""
@@ -44,7 +41,7 @@ async def load_lora_adapter(asked: LoadLoraAdapter, service: Serving, _: Admin) 
     name, path = asked.lora_name, asked.lora_path
     if not name or not path:
         raise ApiError(400, "Both 'lora_name' and 'lora_path' must be provided.")
-    if name in (*RESERVED, service.model_name):
+    if name in service.reserved:
         raise ApiError(400, f"'{name}' is not the name of an adapter here; use another name")
     await service.adapters.runtime.load(name, path, in_place=asked.load_inplace)
     return f"Success: LoRA adapter '{name}' added successfully."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -52,6 +53,18 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     finally:
         served.kill()
         served.communicate()
+
+
+def test_what_an_example_imports_is_said_to_be_installed() -> None:
+    page = (ROOT / "docs" / "agents.md").read_text()
+    for section in page.split("\n### ")[1:]:
+        said = " ".join(re.findall(r"`pip install ([^`]+)`", section))
+        for module in re.findall(
+            r"^from ((?:pydantic_ai|lang\w+|openai)[\w.]*) import", section, re.M
+        ):
+            names = module.replace("_core", "").replace("_", "-").split(".")
+            wanted = [names[0], *(name for name in names[1:] if name == "openai")]
+            assert all(name in said for name in wanted), (module, said)
 
 
 def test_there_is_an_example_for_each_client() -> None:

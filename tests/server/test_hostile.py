@@ -242,6 +242,23 @@ def test_a_body_beyond_the_limit_is_refused_however_it_comes(served: Served) -> 
             check_form(answer, served)
 
 
+@pytest.mark.parametrize(
+    "key", [KEY, b"Authorization: Bearer nobody's\r\n"], ids=["known", "stranger"]
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_who_sends_all_before_it_listens_hears_why_a_body_is_refused(
+    chunked: bool, key: bytes, served: Served
+) -> None:
+    length = 12 * 1024 * 1024  # more than a connection holds that nobody reads
+    said = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % length
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\n%b%b\r\n\r\n" % (CHAT.encode(), key, said)
+    body = b" " * length
+    with connected(served) as wire:
+        wire.sendall(head + (b"%x\r\n%b\r\n0\r\n\r\n" % (length, body) if chunked else body))
+        answer = everything(wire)
+    assert answer.startswith(b"HTTP/1.1 413 " if key == KEY else b"HTTP/1.1 401 ")
+
+
 def test_two_requests_in_one_packet_are_both_answered(served: Served) -> None:
     one = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + KEY
     with connected(served) as wire:

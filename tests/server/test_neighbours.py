@@ -48,6 +48,24 @@ def test_a_server_that_crashed_is_not_there_any_more(tmp_path: Path) -> None:
         assert other is None
 
 
+def test_the_third_is_told_of_the_second_when_the_first_has_gone(tmp_path: Path) -> None:
+    registry = tmp_path / "r.db"
+    command = [sys.executable, "-c", HOLD, str(registry)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with told_of_others(registry, "http://second") as other:
+            assert other == f"process {first.pid} at http://first"
+            first.kill()
+            first.wait()
+            with told_of_others(registry, "http://third") as other:
+                assert other == f"process {os.getpid()} at http://second"
+    with told_of_others(registry, "http://fourth") as other:
+        assert other is None
+
+
 def test_where_nothing_can_be_written_nothing_is_known(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for registry in (None, tmp_path / "file" / "r.db", tmp_path / "none" / "r.db"):

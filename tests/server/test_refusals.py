@@ -91,7 +91,7 @@ def test_of_errors_in_a_group_the_one_that_is_meant_counts(served: Served) -> No
         (b'{"count": 0}', "count (body) is not valid: input should be greater than"),
         (b'{"count": 1, "name": "\\ud800"}', "lone surrogate"),
         (b'{"name": 7}', "and 1 more"),
-        (b"\xff", "body"),
+        (b"\xff", "send JSON, in UTF-8"),
     ],
 )
 def test_a_body_that_is_not_valid_is_a_400_that_names_the_field(

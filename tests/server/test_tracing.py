@@ -85,9 +85,23 @@ def test_a_request_is_traced_from_the_event_to_the_last_token(
     said = attributes(request)
     assert said["request_id"] == "r-1"
     assert said["status"] == 200
+    assert said["model"] == "tiny-llama"
     assert said["mixture"] == "b@1:1"
     assert "please" not in str(said)
     assert attributes(spans["load"])["mixture"] == "b@1:1"
+
+
+def test_an_event_of_memories_is_traced_like_that_of_a_conversation(
+    served: Served, exporter: InMemorySpanExporter
+) -> None:
+    with served.client() as client:
+        answer = client.post("/v1/events", json={"vectors": [{"text": "b please"}]})
+    served.call(served.service.running.wait_until_idle)
+    spans = by_name(exporter)
+    event, request = spans["event"], spans["POST /v1/events"]
+    assert attributes(event)["event_id"] == answer.json()["event_id"]
+    assert event.parent == request.context
+    assert spans["route"].parent == spans["load"].parent == event.context
 
 
 def test_spans_lie_within_each_other_and_tell_of_errors(

@@ -12,7 +12,6 @@ from intrinsic.server.adapters.asked import CardChange, Named, Registration
 from intrinsic.server.adapters.told import Adapter, catalog_of, of_record
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.refusals import refusals
-from intrinsic.server.vllm import RESERVED
 
 router = APIRouter(tags=["adapters"])
 
@@ -26,7 +25,7 @@ router = APIRouter(tags=["adapters"])
 async def register(asked: Registration, service: Serving, _: Admin) -> Adapter:
     """Check the adapter in a folder of the server, and keep it as a new version."""
     catalog = catalog_of(service)
-    if asked.name in RESERVED:
+    if asked.name in service.reserved:
         raise ApiError(400, f"{asked.name!r} cannot be the name of an adapter; use another")
     newcomer = Newcomer(
         await service.adapters.folders.find(asked.path),

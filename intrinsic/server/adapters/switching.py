@@ -15,7 +15,6 @@ from intrinsic.server.adapters.told import Activated, Deactivated, Deleted, Rena
 from intrinsic.server.envelope import ApiError
 from intrinsic.server.refusals import refusals
 from intrinsic.server.service import Service
-from intrinsic.server.vllm import RESERVED
 
 router = APIRouter(tags=["adapters"])
 
@@ -68,7 +67,7 @@ async def deactivate(name: Named, service: Serving, _: Admin) -> Deactivated:
 async def rename(name: Named, asked: Rename, service: Serving, _: Admin) -> Renamed:
     """Give all versions of a name another one, which was never used."""
     catalog = catalog_of(service)
-    if asked.new_name in RESERVED:
+    if asked.new_name in service.reserved:
         raise ApiError(400, f"{asked.new_name!r} cannot be the name of an adapter; use another")
     near = [key for key in service.system.manager.get_near_adapters() if key.startswith(f"{name}@")]
     renamed = await catalog.rename(name, asked.new_name)

@@ -72,7 +72,10 @@ def _part(one: object) -> Part:
 
 def _name(value: object) -> str:
     if not isinstance(value, str) or not value or len(value) > LONGEST_NAME:
-        raise ValueError(f"the name of an adapter is {value!r:.80}; it must be a text, not empty")
+        raise ValueError(
+            f"the name of an adapter is {value!r:.80}; it must be a text of at most {LONGEST_NAME} "
+            "characters, not empty"
+        )
     return value
 
 

@@ -124,6 +124,10 @@ def _name(service: Service, who: str | int) -> str:
     if isinstance(who, int):
         return service.adapters.ids.name_of(who)
     if not service.system.registry.knows(who):
+        if who in service.reserved:
+            raise ApiError(
+                400, f"{who!r} is no adapter, so that no mixture has it; ask for it as 'model'"
+            )
         raise unknown(service, who)
     return who
 

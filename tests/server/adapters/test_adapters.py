@@ -216,9 +216,11 @@ def test_all_versions_of_a_name_are_renamed(served: Served, admin: httpx.Client)
     assert offered(served) == ["a@1", "bb@1", "c@1", "d@1"]
     refused(admin.get(f"{PATH}/b"), 404, "not_found")
     refused(admin.post(f"{PATH}/a/rename", json={"new_name": "bb"}), 409, "conflict")
-    for name in ("auto", "", "x@1"):
+    for name in ("auto", "base", "tiny-llama", "", "x@1"):
         body = {"new_name": name}
         refused(admin.post(f"{PATH}/a/rename", json=body), 400, "invalid_request")
+        body = {"path": "a", "name": name}
+        refused(admin.post(PATH, json=body), 400, "invalid_request")
 
 
 def test_what_is_deleted_is_gone_for_ever(
