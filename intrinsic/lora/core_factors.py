@@ -49,5 +49,8 @@ class CoreFactors(Factors):
         """What is equal for factors that share A and frame, while both are alive."""
         return tuple((t.data_ptr(), t.dtype, t.shape, t.stride()) for t in (self.A, self.frame))
 
+    def __reduce__(self) -> tuple[type[CoreFactors], tuple[object, ...]]:
+        return CoreFactors, (self.A, self.frame, self.core, self.scale)
+
     def __repr__(self) -> str:
         return f"CoreFactors(r={self.rank}, scale={self.scale})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,16 @@ def test_equal_numbers_in_another_place_are_another_frame(case: Case) -> None:
         assert p.place.start != q.place.start
     for name in "pq":
         case.engine.unload(name)
+
+
+def test_a_copy_is_as_good() -> None:
+    one = CoreFactors(torch.ones(2, 5), torch.ones(3, 2), 2 * torch.eye(2), 0.5)
+    other = copy.deepcopy(one)
+    assert torch.equal(other.B, one.B)
+    assert other.shared != one.shared
+    assert copy.copy(one).shared == one.shared
+    assert (other.rank, other.scale, other.out_features, other.is_plain) == (2, 0.5, 3, True)
+    assert repr(other) == "CoreFactors(r=2, scale=0.5)"
 
 
 def test_a_size_is_never_below_what_a_load_takes(case: Case) -> None:
