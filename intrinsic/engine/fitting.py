@@ -68,7 +68,7 @@ class Fitting:
         ]
 
     def _other_base(self, checkpoint: LoraCheckpoint) -> list[str]:
-        """Base weights which the file brings along and which are not the model's own."""
+        """Parameters which the file brings along and which are not the model's own."""
         return [
             f"the file's copy of {name} has other values: it was resized or trained"
             for name, values in checkpoint.base_copies.items()
@@ -76,7 +76,8 @@ class Fitting:
         ]
 
     def _holds(self, name: str, values: torch.Tensor) -> bool:
-        weight = getattr(self.modules.get(name), "weight", None)
+        module, _, own = name.rpartition(".")
+        weight = getattr(self.modules.get(module), own, None)
         if not isinstance(weight, torch.Tensor):
             return False
         pristine = self.merged.pristine.values(weight)  # which may lie elsewhere than the weight

@@ -14,7 +14,7 @@ from intrinsic.lora.config import CONFIG_NAME, LoraConfig, parse_config
 from intrinsic.lora.digest import Digest
 from intrinsic.lora.files import read_config_bytes, read_outline, read_weights_bytes, tensors_of
 from intrinsic.lora.safetensors_bytes import all_in_one
-from intrinsic.lora.tensors import FLOATS, Parts, peak_of, place
+from intrinsic.lora.tensors import BASE_COPIES, FLOATS, Parts, peak_of, place
 from intrinsic.lora.wording import named
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -62,8 +62,8 @@ class Factors:
 class LoraCheckpoint:
     """The factors of every module by the module's name in the model, with the config.
 
-    `base_copies` are base weights that PEFT stored along, by module, as it does where an embedding
-    or the head is a target.
+    `base_copies` are parameters of the base that PEFT stored along, by name, as it does where an
+    embedding or the head is a target.
     """
 
     path: Path
@@ -82,8 +82,8 @@ class LoraCheckpoint:
 def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
     """Read a folder that PEFT's `save_pretrained` wrote.
 
-    Checks the config, that every tensor of the file has its place, that shapes agree with the
-    declared ranks, and that all values are finite. Raises `CheckpointError` or
+    Checks the config, that every tensor of the file has its place in a declared target, that shapes
+    agree with the declared ranks, and that all values are finite. Raises `CheckpointError` or
     `UnsupportedAdapterError`, naming file and tensor.
     """
     folder = _expanded(folder)
@@ -103,7 +103,10 @@ def read_checkpoint(folder: str | Path) -> LoraCheckpoint:
         content=Digest([settings, data]),
         bytes_used=sum(t.numel() * t.element_size() for t in tensors.values()),
         base_copies={
-            module: parts["base"][1] for module, parts in modules.items() if "base" in parts
+            f"{module}.{name}": parts[part][1]
+            for module, parts in modules.items()
+            for part, name in BASE_COPIES.items()
+            if part in parts
         },
     )
 
@@ -122,11 +125,15 @@ def read_outline_of(folder: str | Path) -> tuple[LoraConfig, Mapping[str, Factor
 def _factors(
     modules: Mapping[str, Parts], config: LoraConfig, path: Path, peak: float | None
 ) -> dict[str, Factors]:
-    return {
-        module: _checked(module, parts, config, path, peak)
-        for module, parts in modules.items()
-        if parts.keys() != {"base"}
-    }
+    changed = {name: own for name, own in modules.items() if own.keys() - BASE_COPIES.keys()}
+    extra = [name for name in changed if not config.may_change(name)]
+    if extra:
+        more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
+        raise CheckpointError(
+            f"{path} has tensors for {extra[0]}{more}, which {CONFIG_NAME} does not declare as a "
+            "target; save config and weights together again"
+        )
+    return {name: _checked(name, own, config, path, peak) for name, own in changed.items()}
 
 
 def _expanded(folder: str | Path) -> Path:

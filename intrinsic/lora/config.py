@@ -41,6 +41,9 @@ _REFUSED_IF_SET = {
 _FLAGS = ("use_rslora", "use_dora", "lora_bias")
 """Settings of PEFT that are served."""
 
+_ALL_LINEAR = "all-linear"
+"""PEFT's word for every linear layer of the model, which a file alone does not tell."""
+
 _MAX_RANK = 2**20
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of `init_lora_weights` whose adapters only make sense on a base that was changed too."""
@@ -87,6 +90,10 @@ class LoraConfig:
         if module in self.target_modules:
             return True
         return _names(self.target_modules, module) and self._in_layers(module)
+
+    def may_change(self, module: str) -> bool:
+        """Whether factors of it are no surprise: it is a target, or PEFT alone knows which are."""
+        return self.target_modules in ((), _ALL_LINEAR) or self.targets(module)
 
     def _in_layers(self, module: str) -> bool:
         if not self.layers_to_transform:

@@ -37,7 +37,7 @@ def read_config_bytes(path: Path) -> bytes:
         raise CheckpointError(
             f"{path.parent} has no {path.name}; pass a folder that PEFT's save_pretrained wrote"
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # of a name that no system could have, as with a NUL
         raise CheckpointError(f"{path} cannot be read: {error}") from None
 
 

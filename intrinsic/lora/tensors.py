@@ -20,16 +20,18 @@ _PLACE = re.compile(
     r"|lora_embedding_(?P<embedding>[AB])(?:\.default)?"
     r"|lora_B(?:\.default)?\.(?P<bias>bias)"
     r"|lora_(?P<magnitude>magnitude)_vector(?:\.default)?(?:\.weight)?"
-    r"|base_layer\.(?P<base>weight)"
+    r"|base_layer\.(?P<base>weight|bias)"
     r")\Z"
 )
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The dtypes that a tensor may have."""
-_MATRICES = ("A", "B", "embedding A", "embedding B", "base")
+BASE_COPIES = {"base weight": "weight", "base bias": "bias"}
+"""Parts that are copies of the layer's own parameters, and the names of these."""
+_MATRICES = ("A", "B", "embedding A", "embedding B", "base weight")
 
 Parts = dict[str, tuple[str, torch.Tensor]]
 """One module's tensors with their keys, by part: `A`, `B`, `embedding A`, `embedding B`, `bias`,
-`magnitude`, and `base`, the copy of an embedding or head that PEFT stores along."""
+`magnitude`, and the copies of an embedding or head that PEFT stores along, see `BASE_COPIES`."""
 
 
 def place(
@@ -50,7 +52,7 @@ def place(
         if not finite and not math.isfinite(peak_of(tensor)):
             raise CheckpointError(f"{path}: tensor {named(key)} holds NaN or infinite values")
         parts[part] = (key, tensor)
-    if all(parts.keys() == {"base"} for parts in modules.values()):
+    if all(parts.keys() <= BASE_COPIES.keys() for parts in modules.values()):
         raise CheckpointError(f"{path} holds no LoRA tensors")
     return modules
 
@@ -69,8 +71,10 @@ def _place_of(key: str, path: Path) -> tuple[str, str]:
         )
     if found["embedding"]:
         part = f"embedding {found['embedding']}"
+    elif found["base"]:
+        part = f"base {found['base']}"
     else:
-        part = found["side"] or ("base" if found["base"] else found["bias"] or found["magnitude"])
+        part = found["side"] or found["bias"] or found["magnitude"]
     return found["module"], part
 
 

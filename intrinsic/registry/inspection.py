@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from intrinsic.lora import Factors, LoraConfig
 
 WEIGHTS_NAME = "adapter_model.safetensors"
-_ALL_LINEAR = "all-linear"
-"""PEFT's word for every linear layer of the model, which a file alone does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +70,8 @@ def read_shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 def inspect(folder: str | Path) -> Inspection:
     """Read and check a PEFT checkpoint's folder; nothing is changed.
 
-    Beyond what `read_checkpoint` checks (config, header, shapes against the declared ranks, finite
-    values), every module of the file must be a target that the config declares. Raises
-    `CheckpointError` or `UnsupportedAdapterError`, naming file and tensor.
+    Checks what `read_checkpoint` checks. Raises `CheckpointError` or `UnsupportedAdapterError`,
+    naming file and tensor.
     """
     from intrinsic.lora import read_checkpoint
 
@@ -92,7 +89,6 @@ def inspect_header(folder: str | Path) -> Inspection:
 
 
 def _found(config: LoraConfig, factors: Mapping[str, Factors], folder: Path) -> Inspection:
-    _refuse_undeclared(config, factors, folder)
     tensors = list(_tensors(factors.values()))
     return Inspection(
         digest="",
@@ -125,20 +121,6 @@ def digest_of(folder: str | Path) -> str:
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from None
     return found.hexdigest()
-
-
-def _refuse_undeclared(config: LoraConfig, factors: Mapping[str, Factors], folder: Path) -> None:
-    """A config without targets leaves them to PEFT, which knows some for each kind of model."""
-    targets = config.target_modules
-    if not targets or targets == _ALL_LINEAR:
-        return
-    extra = [name for name in factors if not config.targets(name)]
-    if extra:
-        more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
-        raise CheckpointError(
-            f"{folder / WEIGHTS_NAME} has tensors for {extra[0]}{more}, which "
-            f"{CONFIG_NAME} does not declare as a target; save config and weights together again"
-        )
 
 
 def _kinds(factors: Collection[Factors]) -> dict[str, bool]:

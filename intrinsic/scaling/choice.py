@@ -18,6 +18,8 @@ def chooser(model: Model, adapter: str) -> Callable[[], None] | None:
     """
     for module in model.modules():
         choose = own(module, "set_adapter")
+        if own(module, "_hf_peft_config_loaded") is False:  # transformers' own would refuse all
+            continue
         if callable(choose) and (module is model or own(module, "peft_config") is not None):
             return lambda: _choose(choose, adapter)
     active = active_names(model)

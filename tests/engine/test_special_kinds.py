@@ -14,8 +14,10 @@ from intrinsic.engine import LoraEngine
 from intrinsic.errors import IncompatibleAdapterError, UnsupportedAdapterError
 from intrinsic.lora import delta, read_checkpoint
 from intrinsic.mixture import Mixture
+from tests.engine.zoo import KINDS as MODELS
 from tests.tiny import gpt2, llama, tokens
 
+PHI = next(kind for kind in MODELS if kind.name == "Phi")
 LINEAR = ["q_proj", "v_proj", "down_proj"]
 KINDS: dict[str, dict[str, Any]] = {
     "DoRA": {"target_modules": LINEAR, "use_dora": True},
@@ -208,10 +210,29 @@ def test_a_copy_of_other_embeddings_is_refused(tmp_path: Path) -> None:
     save_with_peft(llama(seed=5), tmp_path, **KINDS["embeddings"])
     engine = LoraEngine(llama())
     before = engine.fingerprint()
-    with pytest.raises(IncompatibleAdapterError, match="embed_tokens has other values"):
+    with pytest.raises(IncompatibleAdapterError, match=r"embed_tokens\.weight has other values"):
         engine.load(read_checkpoint(tmp_path), "a")
     assert engine.fingerprint() == before
     assert not engine.loaded
+
+
+def test_a_head_with_a_bias_is_what_peft_makes_of_it(tmp_path: Path) -> None:
+    base = PHI.build()
+    peft = save_with_peft(base, tmp_path, target_modules=["lm_head", "q_proj"])
+    engine = LoraEngine(base)
+    engine.load(read_checkpoint(tmp_path), "a")
+    with engine.activate(Mixture.of({"a": 1.0})):
+        found = logits(base, tokens())
+    torch.testing.assert_close(found, logits(peft, tokens()), rtol=2e-5, atol=2e-5)
+
+
+def test_a_copy_of_a_heads_other_bias_is_refused(tmp_path: Path) -> None:
+    save_with_peft(PHI.build(), tmp_path, target_modules=["lm_head"])
+    other = PHI.build()
+    with torch.no_grad():
+        other.lm_head.bias += 1.0
+    with pytest.raises(IncompatibleAdapterError, match=r"lm_head\.bias has other values"):
+        LoraEngine(other).load(read_checkpoint(tmp_path), "a")
 
 
 def test_factors_of_an_embedding_do_not_fit_a_matrix(tmp_path: Path) -> None:

@@ -176,6 +176,26 @@ def test_tensors_that_the_config_does_not_declare_are_refused(
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["k_proj"]},
+        {"target_modules": r".*\.mlp\..*"},
+        {"target_modules": ["q_proj"], "exclude_modules": ["layers.0.self_attn.q_proj"]},
+        {"target_modules": ["q_proj"], "layers_to_transform": [1]},
+    ],
+    ids=["other names", "other pattern", "excluded", "other layers"],
+)
+def test_a_layer_that_is_no_target_is_refused(tmp_path: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(CheckpointError, match=r"tensors for .*q_proj, which .* not declare"):
+        read_checkpoint(write_files(tmp_path, pair(), **settings))
+
+
+@pytest.mark.parametrize("targets", ["all-linear", None, [], ["q_proj"], [MODULE]])
+def test_layers_may_be_declared_in_any_way_or_not_at_all(tmp_path: Path, targets: object) -> None:
+    assert read_checkpoint(write_files(tmp_path, pair(), target_modules=targets)).factors
+
+
+@pytest.mark.parametrize(
     ("setting", "suffix", "words"),
     [
         ("use_dora", "lora_magnitude_vector", "has no magnitude, but use_dora is set"),
@@ -255,7 +275,13 @@ def test_the_head_that_peft_saves_beside_its_adapter_is_kept_apart(tmp_path: Pat
     tensors = pair() | {"base_model.model.lm_head.base_layer.weight": torch.ones(3, 3)}
     checkpoint = read_checkpoint(write_files(tmp_path, tensors))
     assert set(checkpoint.factors) == {MODULE}
-    assert set(checkpoint.base_copies) == {"lm_head"}
+    assert set(checkpoint.base_copies) == {"lm_head.weight"}
+
+
+@pytest.mark.parametrize("name", ["adapters/\0", "adapters/\ud800"])
+def test_a_folder_that_no_system_could_have_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_checkpoint(name)
 
 
 def test_a_tensor_with_an_endless_name_is_refused(tmp_path: Path) -> None:

@@ -456,6 +456,24 @@ def test_other_ways_in(make: Callable[[], Any]) -> None:
     assert torch.equal(logits(model), off)
 
 
+@pytest.mark.parametrize("make", [injected, lambda: wrapped().get_base_model()])
+def test_a_model_of_transformers_with_layers_that_others_put_in_chooses(make: Any) -> None:
+    model = make()
+    registry = ScaleRegistry.attach(model)
+    name, *others = registry.adapters
+    at_first = logits(model)
+    registry.set_active(None)
+    assert not registry.active
+    registry.set_scaling(name, 0.5)
+    registry.set_active(name)
+    assert name in registry.active
+    registry.set_scaling(name, 1.0)
+    assert torch.equal(logits(model), at_first)
+    for other in others:
+        with pytest.raises(AdapterError, match=r"not active .* in the model's own way"):
+            registry.set_active(other)
+
+
 def test_it_works_without_peft_and_is_imported_without_torch() -> None:
     code = """
 import sys
