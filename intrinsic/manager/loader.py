@@ -80,9 +80,11 @@ class AdapterLoader:
             self.table[key].merged = key in keys
         self._room.note_release()
 
-    async def load(self, keys: Collection[str], *, wait: bool = True) -> None:
-        """Have all adapters on the device, without holding them."""
+    async def load(self, keys: Collection[str], *, wait: bool = True, pin: bool = False) -> None:
+        """Have all adapters on the device, without holding them; pinned, if asked for."""
         await self.hold(keys, wait=wait)
+        for key in keys:
+            self.table[key].pinned |= pin  # before others may have it
         self.release(keys)
 
     async def prefetch(self, keys: Collection[str]) -> None:

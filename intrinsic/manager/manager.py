@@ -156,9 +156,7 @@ class AdapterManager:
 
     async def load(self, name: str, *, pin: bool = False) -> None:
         """Bring an adapter onto the device; a pinned one is never evicted."""
-        await self._load([self._key(name)])
-        if pin:
-            self.pin(name)
+        await self._load([self._key(name)], pin=pin)
 
     async def unload(self, name: str) -> None:
         """Wait for an adapter's requests to end and take it off the device.
@@ -193,11 +191,14 @@ class AdapterManager:
         return key not in self._active and await self._loader.discard(key)
 
     def pin(self, name: str, *, pinned: bool = True) -> None:
-        """Protect a loaded adapter from eviction, or no longer. Raises `AdapterNotLoadedError`."""
-        key = self._loaded_key(name)
-        if key not in self._loader.table:
+        """Protect a loaded adapter from eviction, or no longer.
+
+        Raises `AdapterNotLoadedError`, also for one that is being evicted.
+        """
+        key, table = self._loaded_key(name), self._loader.table
+        if key not in table or (pinned and table[key].is_leaving):
             raise AdapterNotLoadedError(f"adapter {key!r} is not loaded; load it first")
-        self._loader.table[key].pinned = pinned
+        table[key].pinned = pinned
 
     async def swap(self, what: Asked) -> Mixture:
         """Make a mixture the active one and take the former one's adapters off the device.
@@ -280,9 +281,9 @@ class AdapterManager:
             self._loader, leases=self._gate.running, merged=self._gate.merged is not None
         )
 
-    async def _load(self, keys: Sequence[str]) -> None:
+    async def _load(self, keys: Sequence[str], *, pin: bool = False) -> None:
         """Load adapters; merged weights give way where they alone are in the way."""
-        await self._fusion.give_way(partial(self._loader.load, keys))
+        await self._fusion.give_way(partial(self._loader.load, keys, pin=pin))
 
     def _weights(self, what: Asked) -> dict[str, float]:
         if isinstance(what, MemoryEvent):

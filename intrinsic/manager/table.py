@@ -27,6 +27,11 @@ class Slot:
     off: bool = False
     merged: bool = False
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it may be on its way off the device by now."""
+        return self.draining and not self.leases
+
 
 class SlotTable:
     """Slots by adapter key (`name@version`), in the order of their last use."""

@@ -9,10 +9,11 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from intrinsic.backends import Generation, GenerationOptions, Piece, Prompt
+from intrinsic.backends import AdapterInfo, Generation, GenerationOptions, Piece, Prompt
 from intrinsic.backends.options import GREEDY
 from intrinsic.errors import (
     AdapterNotFoundError,
+    AdapterNotLoadedError,
     CapabilityError,
     CapacityError,
     CheckpointError,
@@ -106,6 +107,36 @@ async def test_a_pinned_adapter_is_never_evicted(tmp_path: Path) -> None:
     manager.pin("a", pinned=False)
     async with manager.lease({"b": 1, "c": 1}):
         assert backend.loaded == ["b@1", "c@1"]
+
+
+@both_backends
+async def test_an_adapter_that_is_being_evicted_is_not_pinned_in_vain(tmp_path: Path) -> None:
+    class SlowLoads(FakeBackend):
+        begun, go_on = anyio.Event(), anyio.Event()
+
+        async def load_lora_adapter(
+            self, adapter_path: str, adapter_name: str, scaling: float = 1.0
+        ) -> AdapterInfo:
+            if adapter_name == "b@1":
+                self.begun.set()
+                await self.go_on.wait()
+            return await super().load_lora_adapter(adapter_path, adapter_name, scaling)
+
+    backend = SlowLoads()
+    manager = AdapterManager(backend, registry_of(tmp_path, "ab", max_loaded=1))
+    await manager.load("a")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(manager.load, "b")
+        await backend.begun.wait()
+        try:
+            with pytest.raises(AdapterNotLoadedError, match="load it first"):
+                manager.pin("a")
+        finally:
+            backend.go_on.set()
+    await manager.load("a", pin=True)
+    with pytest.raises(CapacityError, match="pinned"):
+        await manager.load("b")
+    assert backend.loaded == ["a@1"]
 
 
 @both_backends
