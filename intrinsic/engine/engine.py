@@ -194,7 +194,7 @@ class LoraEngine:
         """Write a mixture into the weights, from pristine values, on all layers or on none.
 
         `method` makes one delta of those of the mixture's adapters; the default is their sum.
-        Another mixture that is merged is replaced; where the merge fails, the base stays. Raises
+        Another mixture that is merged is replaced; where writing fails, the base stays. Raises
         `AdapterInUseError` while a pass runs, `UnsupportedAdapterError` for weights that another
         module shares, and `PluginError` for a method that fails or returns no delta of the layer's
         shape.

@@ -159,6 +159,7 @@ class AdapterLoader:
     async def _bring(self, keys: Collection[str], *, wait: bool) -> None:
         stale = self._stale(keys)
         await self._room.drain(stale, wait=wait)
+        pinned = [key for key in stale if self.table[key].pinned]
         await self._evict_closed(stale, "its files were replaced")
         newcomers = [key for key in keys if key not in self.table]
         if not newcomers:
@@ -174,6 +175,8 @@ class AdapterLoader:
             await self._replace(newcomers, keep=keys, wait=wait)
         except OutgrownError:  # the sizes are known by now
             await self._replace(newcomers, keep=keys, wait=wait)
+        for key in pinned:
+            self.table[key].pinned = True
         self._warn()
 
     async def _replace(

@@ -73,10 +73,13 @@ async def test_what_is_merged_stays_where_another_one_can_go(tmp_path: Path) -> 
 
 
 @both_backends
-async def test_merged_weights_of_replaced_files_are_taken_out(tmp_path: Path) -> None:
+async def test_merged_weights_of_replaced_files_are_taken_out_and_a_pin_stays(
+    tmp_path: Path,
+) -> None:
     backend = FakeBackend()
     manager = manager_of(tmp_path / "old", backend)
     registry = manager.registry
+    await manager.load("a", pin=True)
     await manager.fuse("a")
     registry.remove_adapter("a")
     other = registry_of(tmp_path / "new", "a").get_adapter("a").path
@@ -85,3 +88,4 @@ async def test_merged_weights_of_replaced_files_are_taken_out(tmp_path: Path) ->
         await lease.generate("x")
     assert not manager.get_stats()["merged"]
     assert manager._loader.table["a@1"].path == str(other)
+    assert manager._loader.table["a@1"].pinned
