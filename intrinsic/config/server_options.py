@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from intrinsic.errors import ConfigError
 
 LogFormat = Literal["text", "json"]
+_URL = re.compile(r"https?://[^/\s]")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 
 
@@ -67,6 +68,10 @@ class ServerOptions:
             "log_format": (
                 self.log_format in get_args(LogFormat),
                 f"one of {', '.join(get_args(LogFormat))}",
+            ),
+            "trace_endpoint": (
+                self.trace_endpoint is None or _URL.match(self.trace_endpoint) is not None,
+                "a URL as http://127.0.0.1:4318",
             ),
         }
         for name, (valid, words) in limits.items():

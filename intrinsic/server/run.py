@@ -49,6 +49,7 @@ class Prepared:
 def prepare(settings: Settings, default_key_file: Path | None) -> Prepared:
     """Take the address and open the keys. Raises `ConfigError`."""
     options = settings.server_options()
+    _check_stats_file(options.stats_file)
     keys, made, path = None, False, None
     if options.admin_key is not None and options.api_key is not None:
         keys = Keys(options.admin_key, options.api_key)
@@ -65,6 +66,17 @@ def prepare(settings: Settings, default_key_file: Path | None) -> Prepared:
         listener.close()
         raise
     return Prepared(listener, keys if options.auth else None, made, path)
+
+
+def _check_stats_file(path: Path | None) -> None:
+    if path is None:
+        return
+    file = path.expanduser().absolute()
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise ConfigError(
+            f"statistics cannot be written to {path}; name a file in a folder that is there and "
+            "can be written"
+        )
 
 
 async def run_service(

@@ -50,10 +50,23 @@ def test_settings_that_are_not_valid(monkeypatch: Argv, capsys: Out) -> None:
     refuses(monkeypatch, capsys, ["serve", "--port", "0"], "admin_key is not valid")
     monkeypatch.setenv("INTRINSIC_SERVER__ADMIN_KEY", "b" * 20)
     refuses(monkeypatch, capsys, ["serve", "--log-format", "xml"], "log_format")
+    for endpoint in ("collector:4318", "ftp://collector", "http://"):
+        monkeypatch.setenv("INTRINSIC_SERVER__TRACE_ENDPOINT", endpoint)
+        refuses(monkeypatch, capsys, ["serve"], "a URL as http://127.0.0.1:4318")
+    monkeypatch.delenv("INTRINSIC_SERVER__TRACE_ENDPOINT")
     monkeypatch.setenv("INTRINSIC_SERVER__CORS_ORIGINS", '["example.org/x"]')
     refuses(monkeypatch, capsys, ["serve"], "an origin is as https://example.org")
     monkeypatch.setenv("INTRINSIC_SERVER__CORS_ORIGINS", '["*"]')
     refuses(monkeypatch, capsys, ["serve", "--no-auth"], "every web page could ask")
+
+
+@pytest.mark.parametrize("file", [".", "nowhere/stats.json"])
+def test_statistics_that_could_not_be_written(
+    monkeypatch: Argv, capsys: Out, here: Path, file: str
+) -> None:
+    given = ["serve", "--port", "0", "--key-file", "keys.json", "--stats-file", file]
+    refuses(monkeypatch, capsys, given, "statistics cannot be written")
+    assert not (here / "keys.json").exists()
 
 
 @pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client"])
