@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -85,5 +86,8 @@ def test_the_examples_run(
     monkeypatch.chdir(tmp_path)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    exec(compile(EXAMPLES[number], "<example>", "exec"), {"__name__": "example"})
+    names: dict[str, object] = {"__name__": "example"}
+    exec(compile(EXAMPLES[number], "<example>", "exec"), names)
+    names.clear()
+    gc.collect()  # here, and not in a test to come, for which an open client is an error
     assert capsys.readouterr().out.strip()
