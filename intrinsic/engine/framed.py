@@ -20,7 +20,7 @@ from intrinsic.errors import MixtureError
 
 _T = TypeVar("_T")
 
-_MOST_MULTIPLIED = 2**16
+MOST_MULTIPLIED = 2**16
 """So many numbers of `core B` are made at most, which spares a product at each pass."""
 
 
@@ -97,7 +97,7 @@ def _run(
         if chosen.weights is not None:
             cores = _sums(cores, chosen.weights)
         At, B = bank.part(frame.start, frame.start + frame.rank)
-        if cores.shape[0] * B.numel() > _MOST_MULTIPLIED:
+        if cores.shape[0] * B.numel() > MOST_MULTIPLIED:
             return FramedRun(At, B, cores, chosen.weight, chosen.unused)
         return FramedRun(At, torch.matmul(cores, B), None, chosen.weight, chosen.unused)
 

@@ -13,7 +13,14 @@ import torch
 
 from intrinsic.engine.active import Active
 from intrinsic.engine.bank import BankView, FactorBank
-from intrinsic.engine.framed import FramedRun, checked, framed_rows, framed_shared
+from intrinsic.engine.framed import (
+    MOST_MULTIPLIED,
+    FramedRun,
+    FramedSpan,
+    checked,
+    framed_rows,
+    framed_shared,
+)
 from intrinsic.engine.layout import Place
 from intrinsic.engine.ordinary import ordinary
 from intrinsic.engine.own_rows import Apart, OwnRun, own_run, rows_apart
@@ -93,8 +100,16 @@ def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPla
     plain = [(view, weight) for view, weight in found if view.core is None]
     runs = _shared_runs(bank, active, mixture, plain) if plain else ()
     framed = framed_shared([pair for pair in found if pair[0].core is not None], bank.B)
-    runs += tuple(SharedRun(*bank.part(s.start, s.stop), s.weight, s.core) for s in framed)
+    runs += tuple(_framed_run(bank, span) for span in framed)
     return SharedPlan(runs, *_extras(found, lambda weight: weight))
+
+
+def _framed_run(bank: FactorBank, span: FramedSpan) -> SharedRun:
+    At, B = bank.part(span.start, span.stop)
+    if B.numel() > MOST_MULTIPLIED:
+        return SharedRun(At, B, span.weight, span.core)
+    with ordinary():
+        return SharedRun(At, torch.mm(span.core, B), span.weight)
 
 
 def _shared_runs(

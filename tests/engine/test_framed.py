@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from intrinsic.backends.adapter_size import bytes_once_loaded
-from intrinsic.engine import LoraEngine
+from intrinsic.engine import LoraEngine, framed
+from intrinsic.engine import plan as engine_plan
 from intrinsic.engine.active import Active
 from intrinsic.engine.bank import FactorBank
 from intrinsic.engine.plan import plan_rows, plan_shared
@@ -109,7 +110,16 @@ def case(kind: str, tmp_path: Path) -> Iterator[Case]:
 
 @pytest.mark.parametrize("weights", SHARED)
 @pytest.mark.parametrize("width", [1, 20])
-def test_a_mixture_is_the_sum(kind: str, case: Case, weights: dict[str, float], width: int) -> None:
+@pytest.mark.parametrize("most", [0, 2**16])
+def test_a_mixture_is_the_sum(
+    kind: str,
+    case: Case,
+    weights: dict[str, float],
+    width: int,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine_plan, "MOST_MULTIPLIED", most)
     ids = tokens(rows=2, width=width)
     with case.engine.activate(Mixture.of(weights)):
         found = logits(case.model, ids)
@@ -120,9 +130,17 @@ def test_a_mixture_is_the_sum(kind: str, case: Case, weights: dict[str, float], 
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("width", [1, 20])
+@pytest.mark.parametrize("most", [0, 2**16])
 def test_rows_are_what_they_are_alone(
-    kind: str, case: Case, rows: list[dict[str, float]], width: int
+    kind: str,
+    case: Case,
+    rows: list[dict[str, float]],
+    width: int,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for module in (engine_plan, framed):
+        monkeypatch.setattr(module, "MOST_MULTIPLIED", most)
     ids = tokens(rows=3, width=width)
     with case.engine.activate([Mixture.of(weights) for weights in rows]):
         together = logits(case.model, ids)
@@ -204,15 +222,22 @@ def bank_of(*cores: torch.Tensor, dtype: torch.dtype = torch.float32) -> FactorB
     return bank
 
 
-def test_of_one_frame_a_mixture_is_one_product() -> None:
+def test_of_one_frame_a_mixture_is_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
     bank = bank_of(torch.eye(2), 3 * torch.eye(2))
     mixture = Mixture.of({"a": 0.5, "b": 0.25})
-    plan = plan_shared(bank, Active.of(mixture), mixture)
-    assert plan is not None
-    (run,) = plan.runs
-    assert run.weights == 1.0
-    assert run.core is not None
-    assert torch.equal(run.core, (2 * 0.5 + 2 * 0.25 * 3) * torch.eye(2))
+    core = (2 * 0.5 + 2 * 0.25 * 3) * torch.eye(2)
+    runs: list[engine_plan.SharedRun] = []
+    for most in (6, 5):  # B has 6 numbers
+        monkeypatch.setattr(engine_plan, "MOST_MULTIPLIED", most)
+        plan = plan_shared(bank, Active.of(mixture), mixture)
+        assert plan is not None
+        runs += plan.runs
+    multiplied, apart = runs
+    assert multiplied.weights == apart.weights == 1.0
+    assert multiplied.core is None
+    assert torch.equal(multiplied.B, core @ bank.B)
+    assert apart.core is not None
+    assert torch.equal(apart.core, core)
     assert bank.rows == 2
 
 
