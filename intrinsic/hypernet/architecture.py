@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from intrinsic.errors import ConfigError
+from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.hypernet.targets import TargetShape
 
 Payload = tuple[torch.Tensor, ...]
@@ -65,8 +65,13 @@ class Architecture(nn.Module, ABC):
         return None
 
     def cores_of(self, payload: Payload) -> torch.Tensor:
-        """The cores of a payload, `(n, targets, r, r)`, in the targets' order."""
-        raise NotImplementedError
+        """The cores of a payload, `(n, targets, r, r)`, in the targets' order.
+
+        Raises `HypernetError` where there are none: what has `frames` defines this too.
+        """
+        raise HypernetError(
+            f"the architecture {type(self).__name__} has no cores; define cores_of beside frames"
+        )
 
     def norms(self, payload: Payload) -> torch.Tensor:
         """`‖ΔB ΔA‖` (Frobenius) of every target, unscaled: `(n, targets)`.

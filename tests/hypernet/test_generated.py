@@ -163,6 +163,15 @@ def test_cores_give_what_the_network_gives(kind: str) -> None:
     assert len(frames) == 1
 
 
+def test_frames_without_cores_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = generator_for(llama(), "shared_heads")
+    frames = generator_for(llama()).network.body.frames()
+    assert generator.network.body.frames() is None
+    monkeypatch.setattr(generator, "_frames", frames)
+    with pytest.raises(HypernetError, match="define cores_of beside frames"):
+        generator.generate(queries()[0])
+
+
 def test_training_on_does_not_change_what_was_generated() -> None:
     model = llama()
     network = network_for(model)
