@@ -225,8 +225,12 @@ class LoraEngine:
             self._merged.restore()
 
     def close(self) -> None:
-        """Restore the weights and take every adapter and side-car off the model."""
+        """Restore the weights and take every adapter and side-car off the model.
+
+        Raises `AdapterInUseError` while a pass runs; nothing has changed then.
+        """
         with self._changing, self._lock:
+            self._check_idle("close")
             self.restore()
             for adapter in list(self._loaded):
                 self.unload(adapter)

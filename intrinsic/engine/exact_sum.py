@@ -12,7 +12,7 @@ from intrinsic.lora.tensors import peak_of
 Terms = Sequence[tuple[Factors, float]]
 """An adapter's factors of one layer, and its weight in the mixture."""
 
-_CPU_BLOCK = 2**20
+_CPU_BLOCK = 2**21
 _BLOCK = 2**25
 """Elements of a block, on CPU and elsewhere."""
 
@@ -27,14 +27,19 @@ def write_sum(into: torch.Tensor, W: torch.Tensor, terms: Terms, *, transposed: 
     B = _scaled(terms, W.device, wide)  # (out, R)
     left, right = (A.T, B.T) if transposed else (B, A)
     rows, columns = W.shape
-    step = max(1, (_CPU_BLOCK if W.device.type == "cpu" else _BLOCK) // max(1, columns))
-    scratch = None if W.dtype == wide else W.new_empty(min(step, rows), columns, dtype=wide)
+    on_cpu, is_wide = W.device.type == "cpu", W.dtype == wide
+    step = max(1, (_CPU_BLOCK if on_cpu else _BLOCK) // max(1, columns))
+    scratch = W.new_empty(min(step, rows), columns, dtype=wide) if on_cpu or not is_wide else None
     for start in range(0, rows, step):
         block = slice(start, start + step)
         if scratch is None:
             torch.addmm(W[block], left[block], right, out=into[block])
             continue
         wide_block = scratch[: into[block].shape[0]]
+        if is_wide:  # what is written is written once, as `addmm` copies W there first
+            torch.mm(left[block], right, out=wide_block)
+            torch.add(W[block], wide_block, out=into[block])
+            continue
         wide_block.copy_(W[block])
         wide_block.addmm_(left[block], right)
         into[block].copy_(wide_block)

@@ -109,3 +109,14 @@ def test_a_layer_that_returns_no_tensor_is_named(tmp_path: Path) -> None:
         pytest.raises(MixtureError, match="router returns tuple, not a tensor"),
     ):
         model.router(torch.ones(1, 8))
+
+
+def test_closing_during_a_pass_is_refused_whole(engine: LoraEngine, tmp_path: Path) -> None:
+    path = write_adapter(tmp_path / "b", engine.model, seed=1)
+    engine.load(read_checkpoint(path), "b")
+    with engine.hold(A):
+        with pytest.raises(AdapterInUseError, match="cannot close while 1 forward passes run"):
+            engine.close()
+        assert [adapter.id for adapter in engine.loaded] == ["a", "b"]
+    engine.close()
+    assert not engine.loaded and engine.bytes_used == 0
