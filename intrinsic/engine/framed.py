@@ -46,6 +46,11 @@ class FramedRun(NamedTuple):
     weight: float
     unused: torch.Tensor | None
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether two products are all of it."""
+        return self.cores is None and self.unused is None
+
 
 class _Chosen(NamedTuple):
     """Which slots of a frame the rows use, in any layer where they lie so.

@@ -81,7 +81,8 @@ class RowsPlan(NamedTuple):
     """A mixture per row: the runs, or `own` in their place; gain and bias are `(rows, 1, out)`.
 
     `framed` is what adapters with cores add. `is_own_alone` says that there is nothing but `own`,
-    and one weight for all rows.
+    and one weight for all rows; `framed_alone` is what there is where it is that one run alone,
+    and every row has a B of its own.
     """
 
     runs: tuple[RowsRun, ...]
@@ -90,6 +91,7 @@ class RowsPlan(NamedTuple):
     own: OwnRun | None = None
     framed: tuple[FramedRun, ...] = ()
     is_own_alone: bool = False
+    framed_alone: FramedRun | None = None
 
 
 def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPlan | None:
@@ -145,8 +147,12 @@ def plan_rows(bank: FactorBank, active: Active, *, stacked: bool = False) -> Row
         return made.to(bank.A.device, non_blocking=True)
 
     bias, gain = _extras(found, tall)
-    is_simple = own is not None and isinstance(own.weights, float) and not framed
-    return RowsPlan(runs, bias, gain, own, framed, is_simple and bias is None and gain is None)
+    is_bare = bias is None and gain is None
+    own_alone = is_bare and not framed and own is not None and isinstance(own.weights, float)
+    framed_alone = framed[0] if is_bare and not plain and len(framed) == 1 else None
+    if framed_alone is not None and not framed_alone.is_simple:
+        framed_alone = None
+    return RowsPlan(runs, bias, gain, own, framed, own_alone, framed_alone)
 
 
 def _rows_runs(

@@ -128,10 +128,12 @@ class SideCar:
     def _beside_rows(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         rows = len(active.rows)
         plan = active.plans.get(self)
-        if plan is not None and plan.is_own_alone and self._makes_new:
-            own = plan.own
-            if x.dim() == 3 and len(x) == rows and x.shape[1] < ROW_BY_ROW_TOKENS:
-                # The shortest way, for tokens one by one.
+        if plan is not None and self._makes_new and x.dim() == 3 and len(x) == rows:
+            # The shortest ways, for tokens one by one.
+            if (framed := plan.framed_alone) is not None:
+                return y.baddbmm_(torch.matmul(x, framed.At), framed.B, alpha=framed.weight)
+            if plan.is_own_alone and x.shape[1] < ROW_BY_ROW_TOKENS:
+                own = plan.own
                 return y.baddbmm_(torch.bmm(x, own.At), own.B, alpha=own.weights)
         if self._is_plain and x.dim() == y.dim() == 3 and len(x) == rows:
             by_row, out = x, self._own(y)

@@ -143,7 +143,8 @@ def test_rows_are_what_they_are_alone(
         monkeypatch.setattr(module, "MOST_MULTIPLIED", most)
     ids = tokens(rows=3, width=width)
     with case.engine.activate([Mixture.of(weights) for weights in rows]):
-        together = logits(case.model, ids)
+        first, together = (logits(case.model, ids) for _ in range(2))
+    torch.testing.assert_close(first, together, atol=1e-5, rtol=1e-5)
     for row, weights in enumerate(rows):
         expected = case.merged(kind, weights, ids[row : row + 1])
         one = together[row : row + 1].double()
@@ -239,6 +240,29 @@ def test_of_one_frame_a_mixture_is_one_product(monkeypatch: pytest.MonkeyPatch) 
     assert apart.core is not None
     assert torch.equal(apart.core, core)
     assert bank.rows == 2
+
+
+def test_rows_with_a_core_each_and_nothing_else_are_two_products(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bank = bank_of(torch.eye(2), 3 * torch.eye(2))
+    a, b, both = Mixture.of({"a": 1.0}), Mixture.of({"b": 1.0}), Mixture.of({"a": 0.5, "b": 0.5})
+
+    def alone(*rows: Mixture) -> bool:
+        plan = plan_rows(bank, Active.of(rows))
+        assert plan is not None
+        assert len(plan.framed) == 1
+        return plan.framed_alone is plan.framed[0]
+
+    assert alone(a, b)
+    assert alone(a, both)
+    assert not alone(a, BASE)
+    with monkeypatch.context() as small:
+        small.setattr(framed, "MOST_MULTIPLIED", 5)  # the Bs of two rows have 12 numbers
+        assert not alone(a, b)
+    bank.add("plain", Prepared(torch.ones(2, 5), torch.ones(3, 2), 1.0))
+    assert not alone(a, b, Mixture.of({"b": 1.0, "plain": 1.0}))
+    assert alone(a, b)
 
 
 def test_a_row_that_uses_none_does_not_see_what_overflows() -> None:

@@ -119,4 +119,5 @@ def test_closing_during_a_pass_is_refused_whole(engine: LoraEngine, tmp_path: Pa
             engine.close()
         assert [adapter.id for adapter in engine.loaded] == ["a", "b"]
     engine.close()
-    assert not engine.loaded and engine.bytes_used == 0
+    assert not engine.loaded
+    assert engine.bytes_used == 0
