@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from intrinsic.hypernet.computed import computed_values, value_differences
 from intrinsic.registry.signature import ModelSignature
 
 if TYPE_CHECKING:
@@ -28,25 +29,28 @@ _SAME = 0.999
 class BaseMark:
     """A base model: a name for people, its kind and sizes, its dtype, and SHA-256 of its weights.
 
-    The weights decide, by their values: a model that was saved in half precision is the same in
-    float32. The rest says in what another model differs.
+    The weights decide, by their values (a model that was saved in half precision is the same in
+    float32), and the values of the config that passes compute with. The rest says in what another
+    model differs.
     """
 
     name: str
     signature: ModelSignature
     dtype: str
     weights: str
+    values: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module, name: str) -> BaseMark:
         """Mark a live model; every weight is read once."""
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-        return cls(name, ModelSignature.of_model(model), dtype, _digest(model))
+        signature = ModelSignature.of_model(model)
+        return cls(name, signature, dtype, _digest(model), computed_values(model))
 
     def differences(self, other: BaseMark) -> list[str]:
-        """In what another model differs, in words; nothing where its weights are the same."""
+        """In what another model differs, in words; nothing where it computes the same."""
         if self.weights == other.weights:
-            return []
+            return value_differences(self.values, other.values)
         found = self.signature.differences(other.signature)
         if self.dtype != other.dtype:
             found.append(f"dtype {self.dtype} against {other.dtype}")
@@ -59,13 +63,17 @@ class BaseMark:
             "signature": self.signature.as_json(),
             "dtype": self.dtype,
             "weights": self.weights,
+            "values": dict(self.values),
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> BaseMark:
         """Build it from what `as_json` returned; KeyError, TypeError or ValueError for others."""
         name, dtype, weights = (_text(values[key]) for key in ("name", "dtype", "weights"))
-        return cls(name, ModelSignature.from_json(values["signature"]), dtype, weights)
+        signature = ModelSignature.from_json(values["signature"])
+        kept = dict(values.get("values", {}))
+        computed = {_text(name): _text(value) for name, value in kept.items()}
+        return cls(name, signature, dtype, weights, computed)
 
 
 @dataclass(frozen=True, slots=True)

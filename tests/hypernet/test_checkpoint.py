@@ -130,6 +130,34 @@ def test_half_precision_is_the_same_base_in_float32(tmp_path: Path) -> None:
         load(folder, base=BaseMark.of(half, "changed"))
 
 
+def test_equal_weights_that_compute_otherwise_are_another_base(
+    base: BaseMark, tmp_path: Path
+) -> None:
+    folder = saved(tmp_path / "n", base)
+    model = llama()
+    model.config.rms_norm_eps = 1e-5
+    with pytest.raises(HypernetError, match="not eps: rms_norm_eps 1e-06 against 1e-05"):
+        load(folder, base=BaseMark.of(model, "eps"))
+    model = llama()
+    model.config.rope_parameters = {"rope_type": "default", "rope_theta": 5e5}
+    with pytest.raises(HypernetError, match="rope_parameters"):
+        load(folder, base=BaseMark.of(model, "rope"))
+
+
+def test_names_and_limits_make_no_other_base(base: BaseMark, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "n", base)
+    model = llama()
+    model.config.update({"architectures": ["Mine"], "max_position_embeddings": 9, "mine": 3})
+    model.config.attention_dropout, model.config.use_cache = 0.1, False
+    load(folder, base=BaseMark.of(model, "other words"))
+    edited(folder, lambda s: s["base"].pop("values"))  # as it was saved before there were any
+    model.config.rms_norm_eps = 1e-5
+    load(folder, base=BaseMark.of(model, "eps"))
+    edited(folder, lambda s: s["base"].update(values=[1]))
+    with pytest.raises(HypernetError, match="is damaged"):
+        load(folder)
+
+
 def test_another_encoder_is_refused_and_the_sentence_says_so(
     base: BaseMark, tmp_path: Path
 ) -> None:
