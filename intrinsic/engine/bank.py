@@ -29,8 +29,8 @@ from intrinsic.engine.prepared import Prepared
 class BankView:
     """One adapter's rows of a bank: `A (r, in)`, `B (r, out)`, and where they are.
 
-    `bias (out,)`, `gain (out,)` and `core (r, r)` are those that were prepared; with a core, which
-    lies in the `slot` of a `frame`, the rows may be those of other adapters too.
+    `bias (out,)` and `gain (out,)` are those that were prepared. With a `frame` the rows may be
+    those of other adapters too, and its `slot` has the core.
     """
 
     A: torch.Tensor
@@ -38,9 +38,13 @@ class BankView:
     place: Place
     bias: torch.Tensor | None = None
     gain: torch.Tensor | None = None
-    core: torch.Tensor | None = None
     frame: Frame | None = None
     slot: int = 0
+
+    @property
+    def core(self) -> torch.Tensor | None:
+        """`(r, r)`, where there is a frame."""
+        return None if self.frame is None else self.frame.cores[self.slot]
 
     @property
     def rank(self) -> int:
@@ -81,7 +85,7 @@ class FactorBank:
     def has_plain(self, adapters: Sequence[str]) -> bool:
         """Whether any of these has rows of its own here."""
         views = self._views
-        return any((view := views.get(a)) is not None and view.core is None for a in adapters)
+        return any((view := views.get(a)) is not None and view.frame is None for a in adapters)
 
     def part(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of the stacks: `A.T (in, R)`, as products take it, and `B (R, out)`."""
@@ -129,9 +133,7 @@ class FactorBank:
             raise
         place = Place(adapter, frame.start, prepared.rank, prepared.scale)
         rows = slice(place.start, place.stop)
-        self._views[adapter] = BankView(
-            self.A[rows], self.B[rows], place, core=frame.cores[slot], frame=frame, slot=slot
-        )
+        self._views[adapter] = BankView(self.A[rows], self.B[rows], place, frame=frame, slot=slot)
 
     def _filled(self, prepared: Prepared) -> int:
         """Copy factors into free rows; the first of them."""

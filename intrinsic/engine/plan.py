@@ -99,9 +99,9 @@ def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPla
     found = [(v, w) for adapter, w in mixture.entries if (v := bank.get(adapter)) is not None]
     if not found:
         return None
-    plain = [(view, weight) for view, weight in found if view.core is None]
+    plain = [(view, weight) for view, weight in found if view.frame is None]
     runs = _shared_runs(bank, active, mixture, plain) if plain else ()
-    framed = framed_shared([pair for pair in found if pair[0].core is not None], bank.B)
+    framed = framed_shared([pair for pair in found if pair[0].frame is not None], bank.B)
     runs += tuple(_framed_run(bank, span) for span in framed)
     return SharedPlan(runs, *_extras(found, lambda weight: weight))
 
@@ -133,8 +133,8 @@ def plan_rows(bank: FactorBank, active: Active, *, stacked: bool = False) -> Row
     found = [(v, a) for a in active.adapters if (v := bank.get(a)) is not None]
     if not found:
         return None
-    plain = [(view, adapter) for view, adapter in found if view.core is None]
-    framed = framed_rows(bank, active, [pair for pair in found if pair[0].core is not None])
+    plain = [(view, adapter) for view, adapter in found if view.frame is None]
+    framed = framed_rows(bank, active, [pair for pair in found if pair[0].frame is not None])
     layout = (bank.A.dtype, bank.A.device, *(view.place for view, _ in plain))
     apart: Apart | None = None if stacked or not plain else active.plans.get(layout, _UNKNOWN)
     if apart is _UNKNOWN:

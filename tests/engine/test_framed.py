@@ -174,6 +174,10 @@ def test_only_the_core_is_copied_and_the_frame_leaves_with_the_last(case: Case) 
     assert sizes[2:] == [sizes[1]] * 3  # there is room for four at first
     case.engine.load(checkpoint(case.cores(frame, 9)), "u")
     assert case.engine.bytes_used == sizes[1] + 2 * core
+    for sidecar in case.engine._sidecars.values():  # nothing keeps the cores of before
+        views = [view for name in "pqrsu" if (view := sidecar.bank.get(name)) is not None]
+        cores = [view.core for view in views if view.core is not None]
+        assert len({one.untyped_storage().data_ptr() for one in cores}) == 1
     case.engine.unload("u")
     assert case.engine.bytes_used == sizes[1] + 2 * core
     for name in "rpsq":
