@@ -38,7 +38,7 @@ def demand_fit(adapter: str | Path, encoder: Path) -> None:
         ) from None
     found = LoraCheckpoint(Path(adapter), config, factors, Digest([]), bytes_used=0)
     named = as_encoder_names(found, outline).factors
-    modules = {name: (int(one.A.shape[1]), int(one.B.shape[0])) for name, one in named.items()}
+    modules = {name: (int(one.A.shape[1]), one.out_features) for name, one in named.items()}
     verdict = check(
         replace(inspection, modules=modules), None, encoder.name, ModelSignature.of_model(outline)
     )

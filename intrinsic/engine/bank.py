@@ -82,6 +82,10 @@ class FactorBank:
         """The adapter's rows, or None where it does not change this layer."""
         return self._views.get(adapter)
 
+    def serves(self, adapters: Sequence[str]) -> bool:
+        """Whether any of these changes this layer."""
+        return any(adapter in self._views for adapter in adapters)
+
     def has_plain(self, adapters: Sequence[str]) -> bool:
         """Whether any of these has rows of its own here."""
         views = self._views

@@ -59,7 +59,7 @@ def _scaled(terms: Terms, device: torch.device, dtype: torch.dtype) -> torch.Ten
     ranks = [f.rank for f, _ in terms]
     B = torch.empty(terms[0][0].out_features, sum(ranks), dtype=dtype, device=device)
     for (f, weight), part in zip(terms, torch.split(B, ranks, 1), strict=True):
-        torch.mul(f.B.to(device, dtype), weight * f.scale, out=part)
+        torch.mul(f.B_in(dtype).to(device), weight * f.scale, out=part)
     return B
 
 

@@ -7,7 +7,7 @@ However many of them a batch uses, a layer's factors are read once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -55,7 +55,7 @@ class FramedRun(NamedTuple):
 class _Chosen(NamedTuple):
     """Which slots of a frame the rows use, in any layer where they lie so.
 
-    `weights (rows, slots)` make each row's sum; without, each has one, times `weight`.
+    `weights (rows, slots)` make each row's sum; without, each has one. Either is times `weight`.
     """
 
     slots: torch.Tensor | slice
@@ -77,8 +77,9 @@ def framed_shared(found: Sequence[tuple[BankView, float]], like: torch.Tensor) -
             continue
         with ordinary():
             slots = _indices([view.slot for view, _ in of_frame], like)
-            core = _sums(frame.cores[slots], _weights([numbers], like))[0]
-        spans.append(FramedSpan(frame.start, stop, 1.0, core))
+            most = _most(numbers)
+            core = _sums(frame.cores[slots], _weights([numbers], like, most))[0]
+        spans.append(FramedSpan(frame.start, stop, most, core))
     return spans
 
 
@@ -125,7 +126,8 @@ def _chosen(
     bare, unused = [not row for row in used], None
     if any(bare):
         unused = torch.tensor(bare)[:, None, None].to(like.device, non_blocking=True)
-    return _Chosen(_indices(slots, like), 1.0, _weights(rows, like), unused)
+    most = _most(numbers)
+    return _Chosen(_indices(slots, like), most, _weights(rows, like, most), unused)
 
 
 def _places(slots: list[int], like: torch.Tensor) -> torch.Tensor | slice:
@@ -138,10 +140,16 @@ def _indices(slots: list[int], like: torch.Tensor) -> torch.Tensor:
     return torch.tensor(slots).to(like.device, non_blocking=True)
 
 
-def _weights(numbers: Sequence[Sequence[float]], like: torch.Tensor) -> torch.Tensor:
+def _most(numbers: Collection[float]) -> float:
+    """The largest magnitude: what sums are multiplied with at last, so that cores stay small."""
+    return max(map(abs, numbers), default=0.0) or 1.0
+
+
+def _weights(numbers: Sequence[Sequence[float]], like: torch.Tensor, most: float) -> torch.Tensor:
+    """The numbers in parts of `most`."""
     wide = torch.promote_types(like.dtype, torch.float32)
     # A blocking copy to a GPU would wait for all that runs on it.
-    return torch.tensor(numbers, dtype=wide).to(like.device, non_blocking=True)
+    return torch.tensor(numbers, dtype=wide).div_(most).to(like.device, non_blocking=True)
 
 
 def _sums(cores: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

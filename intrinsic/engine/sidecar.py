@@ -127,8 +127,12 @@ class SideCar:
 
     def _beside_rows(self, active: Active, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         rows = len(active.rows)
-        plan = active.plans.get(self)
-        if plan is not None and self._makes_new and x.dim() == 3 and len(x) == rows:
+        plan = active.plans.get(self, active)
+        if plan is active and not self.bank.serves(active.adapters):
+            plan = active.plans[self] = None
+        if plan is None:
+            return y
+        if plan is not active and self._makes_new and x.dim() == 3 and len(x) == rows:
             # The shortest ways, for tokens one by one.
             if (framed := plan.framed_alone) is not None:
                 return y.baddbmm_(torch.matmul(x, framed.At), framed.B, alpha=framed.weight)
@@ -210,7 +214,8 @@ class SideCar:
             return
         flat, sums = self._flat(x), out.view(-1, self._out)
         for framed in plan.framed:
-            hidden = self._down(flat, framed.At).view(*out.shape[:2], -1)
+            hidden = self._down(flat, framed.At)
+            hidden = hidden.view(*out.shape[:2], hidden.shape[-1])
             if framed.unused is not None:
                 hidden.masked_fill_(framed.unused, 0.0)
             if framed.cores is None:

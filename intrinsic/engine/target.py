@@ -11,11 +11,13 @@ from torch.nn.utils.parametrize import is_parametrized
 from transformers.pytorch_utils import Conv1D
 
 from intrinsic.errors import IncompatibleAdapterError
-from intrinsic.lora import Factors
+from intrinsic.lora import CoreFactors, Factors
 from intrinsic.lora.delta import dora_stretch
 from intrinsic.lora.tensors import peak_of
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_SLACK = 0.02
+"""By how much of its largest number a product may be another; that of half precision is less."""
 
 
 class Target:
@@ -76,6 +78,8 @@ class Target:
         if factors.peak is not None and factors.peak <= limit:
             return None
         stored = factors.stored
+        if isinstance(factors, CoreFactors) and limit < torch.finfo(torch.float32).max:
+            stored = (*stored, factors.B_in(torch.float32))  # which passes work with, as it is
         if any(limit < torch.finfo(t.dtype).max and peak_of(t) > limit for t in stored):
             return f"{self.name} has factors too large for {dtype}"
         return None
@@ -130,7 +134,28 @@ def _weight_of(name: str, layer: nn.Module) -> nn.Parameter:
         )
     if isinstance(layer, nn.Embedding):
         _check_embedding(name, layer)
+    elif type(layer).forward not in (nn.Linear.forward, Conv1D.forward):
+        _check_product(name, layer, weight)
     return weight
+
+
+def _check_product(name: str, layer: nn.Linear | Conv1D, weight: nn.Parameter) -> None:
+    """Refuse a kind of layer whose own forward is not `W x + b`, as one input shows."""
+    W = weight.detach() if isinstance(layer, nn.Linear) else weight.detach().T
+    x = torch.linspace(-1.0, 1.0, W.shape[1], dtype=W.dtype, device=W.device)[None]
+    expected = F.linear(x, W, layer.bias)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            found: Any = type(layer).forward(layer, x)
+        slack = _SLACK * float(expected.abs().max())
+        if found.shape == expected.shape and torch.allclose(found, expected, 0.0, slack):
+            return
+    except Exception:  # whatever a foreign forward raises, it is no product
+        pass
+    raise IncompatibleAdapterError(
+        f"{name} is {type(layer).__name__}, whose forward is not W x + b; LoRA can be applied to "
+        "nn.Linear, Conv1D and layers that compute the same"
+    )
 
 
 def _check_embedding(name: str, layer: nn.Embedding) -> None:

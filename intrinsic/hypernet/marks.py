@@ -118,11 +118,15 @@ class EncoderMark:
 
 
 def _digest(model: nn.Module) -> str:
-    """SHA-256 over names, shapes and values of all parameters and buffers, in hex."""
+    """SHA-256 over names, shapes and values of what a model would save, in hex.
+
+    Other buffers are worked out from the config, and some are worked out anew in passes.
+    """
     digest = hashlib.sha256()
-    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    tensors.update(model.named_buffers(remove_duplicate=False))
-    for name, tensor in sorted(tensors.items()):
+    saved: dict[str, Any] = model.state_dict()
+    for name, tensor in sorted(saved.items()):
+        if not isinstance(tensor, torch.Tensor):  # what a layer adds of its own
+            continue
         digest.update(f"{name}:{tuple(tensor.shape)};".encode())
         values = tensor.detach().cpu()
         values = values.float() if values.is_floating_point() and values.itemsize < 4 else values

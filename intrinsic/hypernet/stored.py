@@ -49,7 +49,7 @@ def _factors(targets: Sequence[TargetShape], folder: Path) -> list[tuple[Tensor,
 def _of(target: TargetShape, found: Factors | None, folder: Path) -> tuple[Tensor, Tensor]:
     if found is None:
         return torch.zeros(1, target.in_features), torch.zeros(target.out_features, 1)
-    shape = (found.A.shape[1], found.B.shape[0])
+    shape = (found.A.shape[1], found.out_features)
     if not found.is_plain or shape != (target.in_features, target.out_features):
         raise IncompatibleAdapterError(
             f"{folder}: {target.name} maps {shape[0]} to {shape[1]}, or has more than A and B; "

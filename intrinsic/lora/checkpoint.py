@@ -47,6 +47,10 @@ class Factors:
         """The number of rows of B."""
         return int(self.B.shape[0])
 
+    def B_in(self, dtype: torch.dtype) -> torch.Tensor:  # noqa: N802 - as the field is called
+        """B in a dtype; where it is a product, it was made in that dtype."""
+        return self.B.to(dtype)
+
     @property
     def stored(self) -> tuple[torch.Tensor, ...]:
         """What a layer keeps of them as they are."""

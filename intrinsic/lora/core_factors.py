@@ -31,8 +31,13 @@ class CoreFactors(Factors):
 
     @property
     def B(self) -> torch.Tensor:  # noqa: N802 - as the field is called
-        """`frame core`, `(out, r)`."""
-        return self.frame @ self.core
+        """`frame core`, `(out, r)`, in the dtype of both."""
+        return self.B_in(self.frame.dtype)
+
+    def B_in(self, dtype: torch.dtype) -> torch.Tensor:  # noqa: N802
+        """`frame core`, `(out, r)`, multiplied in `dtype`, also under `torch.autocast`."""
+        with torch.autocast(self.frame.device.type, enabled=False):
+            return self.frame.to(dtype) @ self.core.to(dtype)
 
     @property
     def stored(self) -> tuple[torch.Tensor, ...]:

@@ -24,7 +24,7 @@ def delta(
 
     Shape: `(out, in)`, W alike.
     """
-    product = factors.B.to(dtype) @ factors.A.to(dtype)
+    product = factors.B_in(dtype) @ factors.A.to(dtype)
     if factors.magnitude is None:
         return product * (weight * factors.scale)
     if W is None:

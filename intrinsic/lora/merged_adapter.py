@@ -147,7 +147,7 @@ def _check_one_model(checkpoints: Sequence[LoraCheckpoint]) -> None:
         if checkpoint.config.base_model:
             bases.setdefault(checkpoint.config.base_model, checkpoint)
         for module, f in checkpoint.factors.items():
-            shape = (f.B.shape[0], f.A.shape[1])
+            shape = (f.out_features, f.A.shape[1])
             first, other = shapes.setdefault(module, (shape, checkpoint))
             if first != shape:
                 raise IncompatibleAdapterError(
@@ -193,7 +193,7 @@ def _error(target: torch.Tensor, stored: torch.Tensor, terms: Sequence[Term]) ->
 
 def _stacked(terms: Sequence[Term]) -> tuple[torch.Tensor, torch.Tensor]:
     """`B = [w₁s₁B₁, w₂s₂B₂, ...]` and `A = [A₁; A₂; ...]`: their product is the exact sum."""
-    B = torch.cat([f.B.double() * (weight * f.scale) for f, weight in terms], dim=1)
+    B = torch.cat([f.B_in(torch.float64) * (weight * f.scale) for f, weight in terms], dim=1)
     A = torch.cat([f.A.double() for f, _ in terms], dim=0)
     return B, A
 

@@ -94,7 +94,7 @@ def _found(config: LoraConfig, factors: Mapping[str, Factors], folder: Path) -> 
         digest="",
         bytes=0,
         ranks=tuple(sorted({one.rank for one in factors.values()})),
-        modules={name: (int(one.A.shape[1]), int(one.B.shape[0])) for name, one in factors.items()},
+        modules={name: (int(one.A.shape[1]), one.out_features) for name, one in factors.items()},
         kinds=tuple(kind for kind, has in _kinds(factors.values()).items() if has),
         dtype=", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in tensors})),
         base_model=config.base_model,

@@ -11,11 +11,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from intrinsic.engine import LoraEngine
-from intrinsic.errors import IncompatibleAdapterError, UnsupportedAdapterError
+from intrinsic.errors import IncompatibleAdapterError, MixtureError, UnsupportedAdapterError
 from intrinsic.lora import delta, read_checkpoint
 from intrinsic.mixture import Mixture
 from tests.engine.zoo import KINDS as MODELS
-from tests.tiny import gpt2, llama, tokens
+from tests.tiny import gpt2, llama, tokens, write_adapter
 
 PHI = next(kind for kind in MODELS if kind.name == "Phi")
 LINEAR = ["q_proj", "v_proj", "down_proj"]
@@ -261,3 +261,53 @@ def test_peft_loads_what_it_saved_as_we_do(tmp_path: Path) -> None:
         torch.testing.assert_close(
             logits(base, tokens()), logits(peft, tokens()), rtol=2e-5, atol=2e-5
         )
+
+
+class Rectified(torch.nn.Linear):
+    """A linear layer by its class alone."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input).relu()
+
+
+class Named(torch.nn.Linear):
+    """One whose forward is another's and computes the same."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(input, self.weight, self.bias)
+
+
+def test_a_linear_layer_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    base = llama()
+    path = write_adapter(tmp_path, base, targets=["down_proj"])
+    for kind in (Rectified, Named):
+        own = base.model.layers[1].mlp.down_proj
+        other = kind(own.in_features, own.out_features, bias=False)
+        other.weight = own.weight
+        base.model.layers[1].mlp.down_proj = other
+        engine, state = LoraEngine(base), torch.get_rng_state()
+        if kind is Named:
+            engine.load(read_checkpoint(path), "a")
+        else:
+            with pytest.raises(IncompatibleAdapterError, match="Rectified, whose forward is not W"):
+                engine.load(read_checkpoint(path), "a")
+        assert torch.equal(torch.get_rng_state(), state)
+        engine.close()
+
+
+def test_an_adapter_that_nobody_uses_is_in_nobodys_way(tmp_path: Path) -> None:
+    base = gpt2()
+    engine = LoraEngine(base)
+    for seed, name in enumerate("xy"):
+        path = write_adapter(tmp_path / name, base, targets=["c_attn"], seed=seed)
+        engine.load(read_checkpoint(path), name)
+    rows = [Mixture.of({"x": 1.0}), Mixture.of({"y": 1.0})]
+    with engine.activate(rows):
+        before = logits(base, tokens())
+    save_with_peft(gpt2(), tmp_path / "z", target_modules=["wpe"])  # whose input has no rows
+    engine.load(read_checkpoint(tmp_path / "z"), "z")
+    with engine.activate(rows):
+        for _ in range(2):
+            assert torch.equal(logits(base, tokens()), before)
+    with engine.activate([*rows[:1], Mixture.of({"z": 1.0})]), pytest.raises(MixtureError):
+        logits(base, tokens())

@@ -144,11 +144,31 @@ def test_equal_weights_that_compute_otherwise_are_another_base(
         load(folder, base=BaseMark.of(model, "rope"))
 
 
+def test_where_rotary_embeddings_depend_on_the_length_it_counts(tmp_path: Path) -> None:
+    marks = []
+    for length in (32, 64):
+        model = llama()
+        model.config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+        model.config.max_position_embeddings = length
+        marks.append(BaseMark.of(model, str(length)))
+    with pytest.raises(HypernetError, match="max_position_embeddings 32 against 64"):
+        load(saved(tmp_path / "n", marks[0]), base=marks[1])
+
+
+def test_what_passes_work_out_anew_is_no_weight(base: BaseMark, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "n", base)
+    model = llama()
+    model.model.rotary_emb.inv_freq.mul_(2)
+    load(folder, base=BaseMark.of(model, "after a long text"))
+
+
 def test_names_and_limits_make_no_other_base(base: BaseMark, tmp_path: Path) -> None:
     folder = saved(tmp_path / "n", base)
     model = llama()
     model.config.update({"architectures": ["Mine"], "max_position_embeddings": 9, "mine": 3})
     model.config.attention_dropout, model.config.use_cache = 0.1, False
+    model.config.rope_parameters = {"rope_type": "default", "rope_theta": 10000}
+    model.config.nested = {"dtype": "float32", (1, 2): {"dtype": "bfloat16"}}
     load(folder, base=BaseMark.of(model, "other words"))
     edited(folder, lambda s: s["base"].pop("values"))  # as it was saved before there were any
     model.config.rms_norm_eps = 1e-5
