@@ -91,7 +91,7 @@ def test_a_copy_of_a_model_with_side_cars_is_the_base(engine: LoraEngine) -> Non
 
 
 def test_a_layer_that_returns_no_tensor_is_named(tmp_path: Path) -> None:
-    model = nn.Module()
+    model: Any = nn.Module()
     layer: Any = nn.Linear(8, 4)
     plain = layer.forward
     layer.forward = lambda x: (plain(x), x)
