@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,14 @@ def save(
     gate: Gate | None = None,
     record: Mapping[str, Any] | None = None,
     replace: bool = False,
+    beside: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write the folder, whole or not at all; the same network gives the same bytes.
 
-    `record` is plain values. Raises `AdapterExistsError` where something is there already, unless
-    it is a hypernetwork's and to be replaced; `AdapterError` where the system lets nobody write;
-    and `HypernetError` for an encoder or a gate of another dimension, and for weights that are not
-    finite.
+    `record` is plain values; `beside` writes more files into the folder that it is given. Raises
+    `AdapterExistsError` where something is there already, unless it is a hypernetwork's and to be
+    replaced; `AdapterError` where the system lets nobody write; and `HypernetError` for an encoder
+    or a gate of another dimension, and for weights that are not finite.
     """
     target = _expanded(folder).absolute()
     _check_parts(network, encoder, gate)
@@ -73,11 +75,14 @@ def save(
         if gate.probe is not None:
             tensors[_DIRECTION] = gate.probe.direction.contiguous()
     settings = _settings(network, base, encoder, gate, record or {})
-    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     data = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    settings["sha256"] = hashlib.sha256(data).hexdigest()
+    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     with writing(target), whole_folder(target) as made:
         (made / CONFIG).write_text(text, encoding="utf-8")
         (made / WEIGHTS).write_bytes(data)
+        if beside is not None:
+            beside(made)
     return target
 
 
@@ -101,7 +106,7 @@ def load(
     except _DAMAGED as error:
         raise HypernetError(f"{path / CONFIG} is damaged ({error}); save it again") from None
     _compare(path, marks, base, encoder)
-    tensors = read_tensors(path / WEIGHTS)
+    tensors = read_tensors(path / WEIGHTS, settings.get("sha256"))
     descriptions, direction = tensors.pop(_DESCRIPTIONS, None), tensors.pop(_DIRECTION, None)
 
     def build() -> HyperNetwork:
@@ -245,5 +250,5 @@ def _gate(
         numbers = settings.get("probe")
         probe = None if direction is None else Probe(direction, **numbers)
         return Gate(descriptions, **{**settings, "probe": probe})
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise HypernetError(f"{path / CONFIG}: its gate is damaged ({error})") from None

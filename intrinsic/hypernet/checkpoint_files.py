@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,10 +45,18 @@ def read_settings(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises `HypernetError`."""
+def read_tensors(path: Path, digest: object = None) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, of these bytes (SHA-256 in hex) where a digest is given.
+
+    Raises `HypernetError`.
+    """
     try:
-        return dict(safetensors.torch.load(path.read_bytes()))
+        data = path.read_bytes()
+        if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+            raise HypernetError(
+                f"{path} has other bytes than were saved; the checkpoint is damaged: save it again"
+            )
+        return dict(safetensors.torch.load(data))
     except (OSError, safetensors.SafetensorError) as error:
         raise HypernetError(
             f"{path} cannot be read ({str(error)[:200]}); the checkpoint is damaged: save it again"

@@ -19,6 +19,7 @@ from intrinsic.hypernet.network import HyperNetwork
 from intrinsic.hypernet.nonsense import nonsense_queries
 from intrinsic.hypernet.plan import HypernetPlan
 from intrinsic.hypernet.tasks import Task, digest_of
+from intrinsic.registry.inspection import digest_of as files_digest
 
 NONSENSE = 512
 """How many queries that mean nothing are made, where none are given."""
@@ -69,7 +70,7 @@ class Course:
             "tasks": digest_of(self.tasks),
             "validation": digest_of(self.validation),
             "nonsense": hashlib.sha256(nonsense).hexdigest(),
-            "adapters": {name: str(path) for name, path in sorted(self.adapters.items())},
+            "adapters": {n: files_digest(path) for n, path in sorted(self.adapters.items())},
         }
 
 

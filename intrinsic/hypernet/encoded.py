@@ -57,9 +57,19 @@ class TaskEncoder:
         reads = context_of(model) or LONGEST
         if max_length is not None and max_length > reads:
             raise ConfigError(f"--max-length is {max_length}; the model reads at most {reads}")
-        length = max_length or min(reads, LONGEST)
-        self._rows = RowEncoder(tokenizer, length, stops_of(model, tokenizer))
+        self.length = max_length or min(reads, LONGEST)
+        self._rows = RowEncoder(tokenizer, self.length, stops_of(model, tokenizer))
         self._encoder = encoder
+
+    @property
+    def shortened(self) -> int:
+        """How many prompts have lost their beginning so far, to have `length` tokens at most."""
+        return self._rows.shortened
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Raise `ConfigError` with the task and the row that cannot be encoded."""
+        for task in tasks:
+            self._encoded(task)
 
     def tasks(self, tasks: Sequence[Task]) -> list[EncodedTask]:
         """Encode tasks. Raises `ConfigError` with the task and the row that cannot be."""
@@ -78,7 +88,7 @@ class TaskEncoder:
 
     def _encoded(self, task: Task) -> tuple[Encoded, ...]:
         found = []
-        for number, (prompt, response) in enumerate(task.rows, 1):
+        for number, (prompt, response) in enumerate(task.rows, task.first_row):
             turns = (ChatMessage(role="user", content=prompt),)
             try:
                 found.append(self._rows.encode(TrainingRow(number, turns, response)))

@@ -90,9 +90,11 @@ def export(
     base_model: str = "",
     card: AdapterCard | None = None,
     replace: bool = False,
+    task_type: str | None = "CAUSAL_LM",
 ) -> LoraCheckpoint:
     """Write a folder that PEFT loads, whole or not at all, and read it back.
 
+    `task_type` is PEFT's word for what the model is for, None for any other than it knows.
     Without a card the adapter gets one that says its folder's name alone. Raises what
     `check_target` raises.
     """
@@ -100,10 +102,14 @@ def export(
     tensors = {}
     for module, factors in generated.factors.items():
         # Copies, as safetensors takes no two tensors in one storage.
-        tensors[f"base_model.model.{module}.lora_A.weight"] = factors.A.cpu().clone()
-        tensors[f"base_model.model.{module}.lora_B.weight"] = factors.B.cpu().clone()
+        tensors[f"base_model.model.{module}.lora_A.weight"] = factors.A.cpu().clone(
+            memory_format=torch.contiguous_format
+        )
+        tensors[f"base_model.model.{module}.lora_B.weight"] = factors.B.cpu().clone(
+            memory_format=torch.contiguous_format
+        )
     data = safetensors.torch.save(tensors, metadata={"format": "pt"})
-    config = json.dumps(_settings(generated, base_model), indent=2, sort_keys=True)
+    config = json.dumps(_settings(generated, base_model, task_type), indent=2, sort_keys=True)
     with writing(target):
         with whole_folder(target) as made:
             (made / WEIGHTS_NAME).write_bytes(data)
@@ -114,11 +120,13 @@ def export(
         return read_checkpoint(target)
 
 
-def _settings(generated: Generated, base_model: str) -> dict[str, object]:
+def _settings(
+    generated: Generated, base_model: str, task_type: str | None = "CAUSAL_LM"
+) -> dict[str, object]:
     alpha = generated.alpha
     return {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": task_type,
         "base_model_name_or_path": base_model or None,
         "r": generated.rank,
         "lora_alpha": alpha if alpha % 1 else int(alpha),

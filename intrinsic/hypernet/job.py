@@ -67,7 +67,7 @@ class HypernetJob:
         """The stored adapters of these tasks by name. Raises `ConfigError` where there are none."""
         if self.adapters is None:
             return {}
-        folder = self.adapters.expanduser()
+        folder = home_of(self.adapters)
         found = {task.name: folder / task.name for task in tasks if (folder / task.name).is_dir()}
         if not found:
             raise ConfigError(
@@ -115,7 +115,8 @@ def parted(tasks: Sequence[Task], job: HypernetJob, seed: int) -> Parts:
     learned = [first for first, _ in pairs]
     if len(learned) < 2:
         raise ConfigError(
-            f"{len(learned)} tasks are left to learn; a hypernetwork needs two at the least, and "
+            f"of {len(tasks)} tasks {len(held)} are held out, {len(validation)} are for validation "
+            f"and {len(learned)} left to learn; a hypernetwork needs two at the least, and "
             "generalises from a hundred on"
         )
     return Parts(
@@ -126,11 +127,19 @@ def parted(tasks: Sequence[Task], job: HypernetJob, seed: int) -> Parts:
     )
 
 
+def home_of(path: Path) -> Path:
+    """The path with the user's home in it. Raises `ConfigError` where nobody is called so."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path} cannot be found: {error}") from None
+
+
 def kept_back(task: Task, count: int) -> tuple[Task, Task | None]:
     """The task with the rows to learn, and with its last `count`, at most half of all."""
     count = min(count, len(task.rows) // 2)
     cut = len(task.rows) - count
-    return task.part(task.rows[:cut]), task.part(task.rows[cut:]) if count else None
+    return task.cut_at(cut) if count else (task, None)
 
 
 def _of(tasks: Sequence[Task], split: str) -> list[Task]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from intrinsic.errors import ConfigError
 from intrinsic.hypernet.course import Course, Trained
 from intrinsic.hypernet.encoded import Batch, Batches, EncodedTask, TaskEncoder
 from intrinsic.hypernet.losses import answer_loss, divergence, reconstruction
@@ -21,6 +22,7 @@ from intrinsic.hypernet.state import State
 from intrinsic.hypernet.stored import stacked, stored_factors
 from intrinsic.training.lora.checkpoints import Checkpoints
 from intrinsic.training.lora.failures import not_a_number
+from intrinsic.training.lora.preparing import cut_note
 from intrinsic.training.lora.progress import Progress
 from intrinsic.training.lora.scores import answer_logits
 from intrinsic.training.lora.stopping import StopRequest, TrainingInterrupted, on_signals
@@ -65,6 +67,8 @@ class _Training:
         self._network = course.network.to(course.model.device)
         encoder = TaskEncoder(course.model, course.tokenizer, course.encoder, plan.max_length)
         tasks = encoder.tasks(course.tasks)
+        _check_known(tasks)
+        progress.note(cut_note(encoder.shortened, sum(len(t.rows) for t in tasks), encoder.length))
         self._validation = encoder.tasks(course.validation)
         foreign = course.foreign(plan.seed) if plan.nonsense_share else []
         self._batches = Batches(tasks, encoder.queries(foreign), plan)
@@ -166,7 +170,8 @@ class _Training:
         loss = self._validation_loss(self._validation)
         if not math.isfinite(loss):
             raise not_a_number(state.step, self._plan.learning_rate)
-        self._progress.validated(state.step, loss, best=state.take(loss, self._network))
+        best = state.take(loss, self._network, counts=state.step > self._warm_up)
+        self._progress.validated(state.step, loss, best=best)
 
     def _validation_loss(self, tasks: list[EncodedTask]) -> float:
         self._network.eval()
@@ -190,6 +195,17 @@ class _Training:
             resumed_from=begun,
             seconds=seconds,
         )
+
+
+def _check_known(tasks: Sequence[EncodedTask]) -> None:
+    """Raise `ConfigError` for a description that the encoder makes nothing of."""
+    for task in tasks:
+        for text, embedding in zip(task.task.descriptions, task.embeddings, strict=True):
+            if not embedding.any():
+                raise ConfigError(
+                    f"task {task.task.name!r}: the encoder knows no word of the description "
+                    f"{text!r:.80}; put it in words, or take another --encoder"
+                )
 
 
 def _mean_of_last(points: list[tuple[int, float]], count: int) -> float | None:

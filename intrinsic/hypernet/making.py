@@ -23,7 +23,7 @@ from intrinsic.hypernet.encoders import TextEncoder, encoder_named
 from intrinsic.hypernet.gate import Gate
 from intrinsic.hypernet.gating import gate_of
 from intrinsic.hypernet.generator import WeightGenerator
-from intrinsic.hypernet.job import HypernetJob, Parts, parted
+from intrinsic.hypernet.job import HypernetJob, Parts, home_of, parted
 from intrinsic.hypernet.least_share import least_share
 from intrinsic.hypernet.loop import train
 from intrinsic.hypernet.marks import BaseMark, EncoderMark
@@ -78,7 +78,7 @@ def make_hypernet(
     for a full disk.
     """
     plan, progress = plan or HypernetPlan(), progress or Progress()
-    target = job.out.expanduser().absolute()
+    target = home_of(job.out).absolute()
     check_room(target, job.force)
 
     def ways() -> str:
@@ -110,12 +110,13 @@ def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(target)
+    encoded = TaskEncoder(model, tokenizer, encoder, plan.max_length)
+    encoded.check(parts.unseen_rows)  # which are read when all is learned
     trained = train(course, plan, progress, checkpoints, resume=job.resume)
     gate, calibration = gate_for(
         model, network, encoder, parts.learned, plan.seed, refuse_good=job.refuse_good
     )
-    unseen = TaskEncoder(model, tokenizer, encoder, plan.max_length).tasks(parts.validation)
-    gate.example_share = least_share(model, network, unseen)
+    gate.example_share = least_share(model, network, encoded.tasks(parts.validation))
     if calibration.refused_nonsense < _REFUSED:
         progress.note(_lets_through(calibration))
     marks = BaseMark.of(model, base.name), EncoderMark.of(encoder)
@@ -126,6 +127,11 @@ def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path
         "data": digest_of((*parts.learned, *parts.validation)),
     }
     del record["path"], record["network"]
+
+    def drawn(folder: Path) -> None:
+        if not draw_curves(trained.history, folder / CURVES):
+            progress.note("no curves are drawn without matplotlib; " + how_to_install("plots"))
+
     save(
         network,
         target,
@@ -134,9 +140,8 @@ def _make(job: HypernetJob, plan: HypernetPlan, progress: Progress, target: Path
         gate=gate,
         record=record,
         replace=job.force,
+        beside=drawn,
     )
-    if not draw_curves(trained.history, target / CURVES):
-        progress.note("no curves are drawn without matplotlib; " + how_to_install("plots"))
     checkpoints.remove()
     return made
 

@@ -70,7 +70,8 @@ class Exported:
 class Judged:
     """A task's scores bare and under the weights of its first description.
 
-    `part` is what it was for: `seen` (rows that were kept back), `validation` or `unseen`.
+    `part` is what it was for: `seen` (rows that were kept back), `learned` (where none were, so
+    that these were learned), `validation` or `unseen`.
     `refused` is the share of its descriptions that the gate refuses.
     """
 
@@ -147,7 +148,7 @@ def export_for(
 
 
 def judge(opened: OpenHypernet, tasks: Sequence[Task], *, rows: int | None = None) -> list[Judged]:
-    """Score tasks with and without the network, on rows that it did not learn.
+    """Score tasks with and without the network, on rows that it did not learn, where there are any.
 
     What was learned is known from the network's record; a task that it does not name is unseen.
     Raises `HypernetError` for a record that says something else under its names.
@@ -155,18 +156,22 @@ def judge(opened: OpenHypernet, tasks: Sequence[Task], *, rows: int | None = Non
     record = opened.saved.record
     try:
         named, kept = record.get("tasks", {}), int(record.get("held_rows", 0))
+        length = record.get("plan", {}).get("max_length")
+        length = None if length is None else int(length)
         validation, learned = (set(named.get(part, ())) for part in (VALIDATION, LEARNED))
     except (AttributeError, TypeError, ValueError) as error:
         raise HypernetError(
             f"{opened.folder}: its record does not say what was learned ({error}); "
             "train it with 'intrinsic hypernet train', or save it without a record"
         ) from None
+    pair_of = partial(kept_back, count=kept)
     parts = {
-        "seen": [kept_back(task, kept)[1] or task for task in tasks if task.name in learned],
+        "seen": [back for task in tasks if task.name in learned and (back := pair_of(task)[1])],
+        "learned": [task for task in tasks if task.name in learned and not pair_of(task)[1]],
         "validation": [task for task in tasks if task.name in validation],
         "unseen": [task for task in tasks if task.name not in learned | validation],
     }
-    encoder = TaskEncoder(opened.model, opened.tokenizer, opened.encoder)
+    encoder = TaskEncoder(opened.model, opened.tokenizer, opened.encoder, length)
     found = []
     for part, some in parts.items():
         encoded = encoder.tasks(some)

@@ -36,9 +36,14 @@ class State:
     history: History = field(default_factory=History)
     best: dict[str, Tensor] | None = None
 
-    def take(self, loss: float, network: HyperNetwork) -> bool:
-        """Note a validation; True, and the weights are kept, where it is the lowest so far."""
+    def take(self, loss: float, network: HyperNetwork, *, counts: bool = True) -> bool:
+        """Note a validation; True, and the weights are kept, where it is the lowest so far.
+
+        One that does not count is noted alone.
+        """
         self.history.validated.append((self.step, loss))
+        if not counts:
+            return False
         if self.best_loss is not None and not loss < self.best_loss:
             self.waited += 1
             return False
@@ -73,6 +78,7 @@ class State:
         device = next(network.parameters()).device
         try:
             figures = read_state(folder)
+            figures |= {name: int(figures[name]) for name in ("step", "best_step", "waited")}
             history = History.of(figures.pop("history"))
             tensors = torch.load(folder / WEIGHTS_FILE, map_location=device, weights_only=True)
             state = cls(**figures, history=history, best=tensors["best"])

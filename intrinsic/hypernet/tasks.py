@@ -22,12 +22,16 @@ _FORM = '{"task": "NAME", "instruction": "what it is about", "file": "NAME.jsonl
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task by its name, the ways to describe it, and its rows of prompt and response."""
+    """A task by its name, the ways to describe it, and its rows of prompt and response.
+
+    Where these are a part of all, the number of the `first_row` is kept.
+    """
 
     name: str
     descriptions: tuple[str, ...]
     rows: tuple[tuple[str, str], ...]
     split: str = ""
+    first_row: int = 1
 
     def __post_init__(self) -> None:
         for what, found in (("description", self.descriptions), ("row", self.rows)):
@@ -38,13 +42,18 @@ class Task:
         """The same task with these rows."""
         return replace(self, rows=tuple(rows))
 
+    def cut_at(self, row: int) -> tuple[Task, Task]:
+        """The task with the rows before one, counted from 0, and with those from it on."""
+        after = replace(self, rows=self.rows[row:], first_row=self.first_row + row)
+        return self.part(self.rows[:row]), after
+
     def held_out(self, count: int) -> tuple[Task, Task]:
         """The task with its first rows, and with its last `count`, but never all.
 
         Raises `ConfigError` for a task of one row.
         """
         cut = max(1, len(self.rows) - count)
-        return self.part(self.rows[:cut]), self.part(self.rows[cut:])
+        return self.cut_at(cut)
 
 
 def read_tasks(folder: str | Path) -> tuple[Task, ...]:

@@ -138,6 +138,34 @@ def test_tasks_that_changed_since_the_training_are_told(given: Path, tmp_path: P
     assert "are not those that made was trained on, or have changed" in run(*fixed).stderr
 
 
+def test_rows_that_were_all_learned_are_not_called_kept_back(given: Path, tmp_path: Path) -> None:
+    result = run(*arguments(given, tmp_path / "made", "--held-rows", 0, "--steps", 10))
+    assert result.exit_code == 0, result.output
+    found = printed_list("hypernet", "eval", tmp_path / "made", "--data", given / "data")
+    assert {one["part"] for one in found} == {"learned", "validation", "unseen"}
+
+
+def test_a_kept_back_row_that_does_not_fit_is_told_before_anything_is_learned(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(given / "data", tmp_path / "data")
+    with (tmp_path / "data" / "say-a.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "5 ?", "response": "a " * 9000}) + "\n")
+    fixed = ["--base", given / "base", "--data", tmp_path / "data", "--out", tmp_path / "made"]
+    asked = [str(one) for one in ["hypernet", "train", *fixed, *OPTIONS, "--validation", "say-d"]]
+    refuses(monkeypatch, capsys, asked, "task 'say-a', row 5: the answer alone has")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+@pytest.mark.parametrize("option", ["--out", "--warm-up-from"])
+def test_a_home_of_nobody_is_told(
+    option: str, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    asked = arguments(given, tmp_path / "made", "--warm-up-steps", 5, option, "~nobody-here/x")
+    refuses(monkeypatch, capsys, asked, "~nobody-here/x cannot be found")
+
+
 def test_a_record_of_another_kind_is_refused(
     given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

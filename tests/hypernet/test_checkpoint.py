@@ -178,6 +178,15 @@ def test_names_and_limits_make_no_other_base(base: BaseMark, tmp_path: Path) -> 
         load(folder)
 
 
+def test_a_flipped_bit_is_seen(base: BaseMark, tmp_path: Path) -> None:
+    path = saved(tmp_path / "n", base) / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(HypernetError, match="has other bytes than were saved"):
+        load(path.parent)
+
+
 def test_another_encoder_is_refused_and_the_sentence_says_so(
     base: BaseMark, tmp_path: Path
 ) -> None:
@@ -234,9 +243,11 @@ def test_a_damaged_config_is_refused(
 
 def test_a_damaged_gate_is_refused(base: BaseMark, tmp_path: Path) -> None:
     folder = saved(tmp_path / "n", base, gate=Gate(queries(), 0.2))
-    edited(folder, lambda s: s["gate"].update(threshold="high"))
-    with pytest.raises(HypernetError, match="its gate is damaged"):
-        load(folder)
+    wrongs: list[Any] = ["high", None, {}]
+    while wrongs:
+        edited(folder, lambda s: s["gate"].update(threshold=wrongs.pop()))
+        with pytest.raises(HypernetError, match="its gate is damaged"):
+            load(folder)
 
 
 def test_a_damaged_file_is_refused(base: BaseMark, tmp_path: Path) -> None:
@@ -244,6 +255,9 @@ def test_a_damaged_file_is_refused(base: BaseMark, tmp_path: Path) -> None:
     weights, config = folder / "model.safetensors", folder / "config.json"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(HypernetError, match="has other bytes than were saved"):
+        load(folder)
+    edited(folder, lambda s: s.pop("sha256"))  # as it was saved before there was one
     with pytest.raises(HypernetError, match=r"model\.safetensors cannot be read"):
         load(folder)
     tensors = safetensors.torch.load(whole)

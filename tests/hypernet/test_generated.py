@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,9 @@ def test_under_the_engine_the_weights_are_w_plus_scaled_ba(make: Any, architectu
         assert torch.equal(model(tokens()).logits, bare)
 
 
-@every_kind
+@pytest.mark.parametrize(
+    "architecture", ["core", "core_diagonal", "per_rank", "shared_heads", "heads"]
+)
 @every_model
 def test_peft_loads_what_was_exported_with_the_same_logits(
     make: Any, architecture: str, tmp_path: Path
@@ -84,6 +87,20 @@ def test_peft_loads_what_was_exported_with_the_same_logits(
     assert (logits - under(engine, {"instant": 1.0})).abs().max() < 1e-5
     assert read.config.base_model == "tiny"
     assert (read.config.r, read.config.alpha) == (3, 6.0)
+
+
+def test_any_model_with_matrices_can_be_generated_for(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 4))
+    generated = generator_for(model).generate(queries()[0])
+    export(generated, tmp_path / "a", task_type=None)
+    x = torch.ones(1, 8)
+    bare = model(x)
+    by_peft = PeftModel.from_pretrained(copy.deepcopy(model), str(tmp_path / "a"))
+    engine = LoraEngine(model)
+    engine.load(as_checkpoint(generated), "instant")
+    with torch.inference_mode(), engine.activate(Mixture.of({"instant": 1.0})):
+        torch.testing.assert_close(by_peft(x), model(x), atol=1e-6, rtol=1e-5)
+        assert not torch.allclose(model(x), bare)
 
 
 def test_the_exported_tensors_are_those_in_memory(tmp_path: Path) -> None:

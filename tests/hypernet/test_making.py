@@ -70,7 +70,11 @@ def test_never_more_than_half_of_the_rows_are_kept_back() -> None:
     [
         (MANY, {"held_out": ("z",)}, "unknown task 'z'"),
         ((replace(MANY[0], split="dev"), *MANY[1:]), {}, "'a' has the split 'dev'; known: train"),
-        (MANY, {"held_out": tuple("abcdefgh")}, "1 tasks are left to learn"),
+        (
+            MANY,
+            {"held_out": tuple("abcdefgh")},
+            "8 are held out, 1 are for validation and 1 left to learn",
+        ),
     ],
 )
 def test_what_cannot_be_parted(tasks: Any, changed: Any, words: str) -> None:

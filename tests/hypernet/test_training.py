@@ -15,7 +15,7 @@ from intrinsic.errors import BackendError, ConfigError, IncompatibleAdapterError
 from intrinsic.hypernet.course import Course
 from intrinsic.hypernet.curves import History, draw_curves
 from intrinsic.hypernet.encoded import Batches, TaskEncoder
-from intrinsic.hypernet.encoders import HashedWords
+from intrinsic.hypernet.encoders import HashedStems, HashedWords
 from intrinsic.hypernet.loop import train
 from intrinsic.hypernet.losses import divergence, mean_by_query, reconstruction
 from intrinsic.hypernet.network import HyperNetwork
@@ -24,6 +24,7 @@ from intrinsic.hypernet.scores import TaskScore, generated_for, score_tasks
 from intrinsic.hypernet.stored import stacked, stored_factors
 from intrinsic.hypernet.targets import targets_of
 from intrinsic.hypernet.tasks import Task
+from intrinsic.training.lora.progress import Progress
 from intrinsic.training.scoring import IGNORED
 from tests.hypernet.taught import DIMENSION, PLAN, TASKS, course, model, network, task
 from tests.tiny import llama, tokens, write_adapter
@@ -101,6 +102,42 @@ def test_it_stops_where_validation_gains_nothing_more() -> None:
     made = train(course(tasks=TASKS[:1], validation=[wrong]), plan, told)
     assert made.steps == made.best_step + 6 < 60
     assert told.steps[-1] == made.steps
+
+
+def test_patience_begins_when_the_warm_up_is_over(tmp_path: Path) -> None:
+    wrong = Task("wrong", TASKS[0].descriptions, TASKS[1].rows)
+    adapters = {one.name: write_adapter(tmp_path / one.name, llama(), r=2) for one in TASKS[:1]}
+    targets = targets_of(llama(), ["q_proj", "v_proj"])
+    given = course(
+        tasks=TASKS[:1],
+        validation=[wrong],
+        network=HyperNetwork(targets, DIMENSION, 4, 8.0),
+        adapters=adapters,
+    )
+    plan = replace(PLAN, steps=4, every=2, patience=1, warm_up_steps=20, nonsense_share=0.0)
+    made = train(given, plan)
+    assert made.steps > 20
+    assert made.best_step > 20
+    assert made.train_loss is not None
+    assert [step for step, _ in made.history.validated][:11] == [*range(2, 22, 2), 22]
+
+
+def test_descriptions_that_say_nothing_to_the_encoder_are_refused_first() -> None:
+    silent = Task("silent", ("!!!",), TASKS[0].rows)
+    with pytest.raises(ConfigError, match=r"'silent': the encoder knows no word of .*'!!!'"):
+        train(course(tasks=[*TASKS, silent], encoder=HashedStems(DIMENSION)), PLAN)
+
+
+def test_cut_prompts_are_told() -> None:
+    notes: list[str] = []
+
+    class Noted(Progress):
+        def note(self, text: str) -> None:
+            notes.extend(filter(None, [text]))
+
+    long = Task("long", ("say it",), ((" ".join("abcd" * 40), "a"), ("a", "b")))
+    train(course(tasks=[*TASKS, long]), replace(PLAN, steps=1, max_length=20), Noted())
+    assert notes == ["1 of 26 rows have more than 20 tokens; their prompts lose their beginning"]
 
 
 def test_without_validation_the_last_step_is_kept() -> None:

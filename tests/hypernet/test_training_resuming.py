@@ -14,11 +14,14 @@ import torch
 from intrinsic.errors import ConfigError, HypernetError
 from intrinsic.hypernet.course import Course, Trained
 from intrinsic.hypernet.loop import train
+from intrinsic.hypernet.network import HyperNetwork
 from intrinsic.hypernet.plan import HypernetPlan
-from intrinsic.training.lora.checkpoints import Checkpoints
+from intrinsic.hypernet.targets import targets_of
+from intrinsic.training.lora.checkpoints import Checkpoints, declare_whole
 from intrinsic.training.lora.progress import Progress
 from intrinsic.training.lora.stopping import TrainingInterrupted
-from tests.hypernet.taught import PLAN, TASKS, course, network
+from tests.hypernet.taught import DIMENSION, PLAN, TASKS, course, network
+from tests.tiny import llama, write_adapter
 from tests.training.given import KillAt, Killed, Told
 
 LONG = replace(PLAN, steps=20, nonsense_share=0.3, warm_up_steps=0)
@@ -108,6 +111,42 @@ def test_checkpoints_of_another_training_are_refused(
     assert [step for step, _ in checkpoints.whole()] == [4, 8]
     made = train(course(**changed), plan, None, checkpoints, resume=False)
     assert made.resumed_from == 0
+
+
+def test_other_adapters_under_the_same_paths_are_another_training(tmp_path: Path) -> None:
+    name = TASKS[0].name
+    targets = targets_of(llama(), ["q_proj", "v_proj"])
+    plan = replace(LONG, warm_up_steps=6)
+
+    def given() -> Course:
+        torch.manual_seed(0)
+        shape = HyperNetwork(targets, DIMENSION, 4, 8.0)
+        return course(network=shape, adapters={name: tmp_path / name})
+
+    checkpoints = Checkpoints(tmp_path / "mine")
+    write_adapter(tmp_path / name, llama(), r=2)
+    with pytest.raises(Killed):
+        train(given(), plan, KillAt(9), checkpoints)
+    write_adapter(tmp_path / name, llama(), r=2, seed=1)
+    with pytest.raises(ConfigError, match="other data or settings: adapters"):
+        train(given(), plan, None, checkpoints)
+
+
+def test_a_folder_that_another_training_holds_by_now_stays(tmp_path: Path) -> None:
+    mine, other = (Checkpoints(tmp_path / "mine") for _ in range(2))
+    with other.open({"of": "another"}, resume=False):
+        mine.remove()
+        assert other.folder.is_dir()
+        kept = other.at(1)
+        kept.mkdir()
+        (kept / "trainer_state.json").write_text("{}")
+        declare_whole(kept)
+    mine.remove()
+    assert not mine.folder.exists()
+    mine.remove()
+    with mine.open({}, resume=False):
+        mine.remove()
+        assert not mine.folder.exists()
 
 
 def test_a_checkpoint_that_is_not_whole_is_passed_over(

@@ -88,7 +88,7 @@ def choose_targets(model: PreTrainedModel, wanted: Sequence[str]) -> tuple[str, 
             "name an unquantised causal model with --base"
         )
     if not wanted:
-        head = model.get_output_embeddings()
+        head = getattr(model, "get_output_embeddings", lambda: None)()
         heads = {name for name in names if model.get_submodule(name) is head}
         kept = {name.rpartition(".")[2] for name in names if name not in heads}
         return tuple(sorted(kept))

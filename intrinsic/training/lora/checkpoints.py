@@ -32,6 +32,7 @@ class Checkpoints:
 
     def __init__(self, target: Path) -> None:
         self.folder = target.parent / f".{target.name}.training"
+        self._holds = False
 
     @contextmanager
     def open(self, plan: Mapping[str, Any], *, resume: bool) -> Iterator[Path | None]:
@@ -54,7 +55,7 @@ class Checkpoints:
                 yield found[-1][1] if found else None
             finally:
                 if not self.whole():
-                    self.remove()
+                    self._clear()
 
     def whole(self) -> list[tuple[int, Path]]:
         """The whole checkpoints with their steps, the latest last."""
@@ -71,7 +72,14 @@ class Checkpoints:
         return self.folder / f"{_PREFIX}{step}"
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder with all that is in it, unless another training holds it by now."""
+        if self._holds:
+            self._clear()
+            return
+        with suppress(AdapterInUseError, FileNotFoundError), self._held():
+            self._clear()
+
+    def _clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _compare(self, plan: Mapping[str, Any]) -> None:
@@ -80,6 +88,7 @@ class Checkpoints:
             kept = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             kept = {}
+        kept = kept if isinstance(kept, dict) else {}
         given = json.loads(json.dumps(plan))
         changed = [key for key in {**kept, **given} if kept.get(key) != given.get(key)]
         if changed:
@@ -108,9 +117,11 @@ class Checkpoints:
                 f"another training writes into {self.folder}; wait for it, or give another "
                 "--version or --out"
             ) from None
+        self._holds = True
         try:
             yield
         finally:
+            self._holds = False
             os.close(handle)
 
 

@@ -101,7 +101,7 @@ def prepare(job: TrainingJob, plan: LoraPlan) -> Prepared[Scores]:
         make=AnswerTrainer,
         score=scored,
         shortened=encoder.shortened,
-        note=_cut(encoder.shortened, len(data.rows), plan.max_length),
+        note=cut_note(encoder.shortened, len(data.rows), plan.max_length),
         started=_started(start),
     )
 
@@ -144,7 +144,8 @@ def _started(start: Start | None) -> dict[str, Any]:
     return {} if start is None else {"start": start.digest}
 
 
-def _cut(shortened: int, rows: int, limit: int | None) -> str:
+def cut_note(shortened: int, rows: int, limit: int | None) -> str:
+    """What is to be said of prompts that were cut; nothing where none was."""
     if not shortened:
         return ""
     return (
