@@ -261,7 +261,7 @@ def test_stored_adapters_are_reproduced_first(given: Path, tmp_path: Path) -> No
         (["--encoder", "hashed-words:x"], "unknown encoder"),
         (["--held-out", "nothing"], "unknown task 'nothing'; known: say-a"),
         (["--validation", "say-f"], "'say-f' is both held out and for validation"),
-        (["--validation", "say-a,say-b,say-c,say-d"], "1 tasks are left to learn"),
+        (["--validation", "say-a,say-b,say-c,say-d"], "1 left to learn"),
         (["--validation-share", "1"], "--validation-share is 1.0"),
         (["--refuse-good", "1"], "--refuse-good is 1.0"),
         (["--targets", "q_prok"], "did you mean 'q_proj'?"),
