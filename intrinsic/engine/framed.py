@@ -16,6 +16,7 @@ from intrinsic.engine.active import Active
 from intrinsic.engine.bank import BankView, FactorBank
 from intrinsic.engine.frame import Frame
 from intrinsic.engine.ordinary import ordinary
+from intrinsic.engine.own_rows import OwnRun
 from intrinsic.errors import MixtureError
 
 _T = TypeVar("_T")
@@ -50,6 +51,10 @@ class FramedRun(NamedTuple):
     def is_simple(self) -> bool:
         """Whether two products are all of it."""
         return self.cores is None and self.unused is None
+
+    def as_own(self) -> OwnRun:
+        """The same where it is simple, as rows that each use factors of their own."""
+        return OwnRun(self.At.expand(len(self.B), -1, -1), self.B, self.weight)
 
 
 class _Chosen(NamedTuple):

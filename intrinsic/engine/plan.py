@@ -81,8 +81,7 @@ class RowsPlan(NamedTuple):
     """A mixture per row: the runs, or `own` in their place; gain and bias are `(rows, 1, out)`.
 
     `framed` is what adapters with cores add. `is_own_alone` says that there is nothing but `own`,
-    and one weight for all rows; `framed_alone` is what there is where it is that one run alone,
-    and every row has a B of its own.
+    and one weight for all rows.
     """
 
     runs: tuple[RowsRun, ...]
@@ -91,7 +90,6 @@ class RowsPlan(NamedTuple):
     own: OwnRun | None = None
     framed: tuple[FramedRun, ...] = ()
     is_own_alone: bool = False
-    framed_alone: FramedRun | None = None
 
 
 def plan_shared(bank: FactorBank, active: Active, mixture: Mixture) -> SharedPlan | None:
@@ -140,6 +138,8 @@ def plan_rows(bank: FactorBank, active: Active, *, stacked: bool = False) -> Row
     if apart is _UNKNOWN:
         apart = active.plans[layout] = rows_apart(active, plain, bank.B)
     own = None if apart is None else own_run(bank, apart)
+    if not plain and len(framed) == 1 and framed[0].is_simple and not stacked:
+        own, framed = framed[0].as_own(), ()
     runs = _rows_runs(bank, active, plain, layout) if plain and own is None else ()
 
     def tall(adapter: str) -> torch.Tensor:
@@ -149,10 +149,7 @@ def plan_rows(bank: FactorBank, active: Active, *, stacked: bool = False) -> Row
     bias, gain = _extras(found, tall)
     is_bare = bias is None and gain is None
     own_alone = is_bare and not framed and own is not None and isinstance(own.weights, float)
-    framed_alone = framed[0] if is_bare and not plain and len(framed) == 1 else None
-    if framed_alone is not None and not framed_alone.is_simple:
-        framed_alone = None
-    return RowsPlan(runs, bias, gain, own, framed, own_alone, framed_alone)
+    return RowsPlan(runs, bias, gain, own, framed, own_alone)
 
 
 def _rows_runs(

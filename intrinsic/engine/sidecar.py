@@ -132,12 +132,10 @@ class SideCar:
             plan = active.plans[self] = None
         if plan is None:
             return y
-        if plan is not active and self._makes_new and x.dim() == 3 and len(x) == rows:
-            # The shortest ways, for tokens one by one.
-            if (framed := plan.framed_alone) is not None:
-                return y.baddbmm_(torch.matmul(x, framed.At), framed.B, alpha=framed.weight)
-            if plan.is_own_alone and x.shape[1] < ROW_BY_ROW_TOKENS:
-                own = plan.own
+        if plan is not active and plan.is_own_alone and self._makes_new:
+            own = plan.own
+            if x.dim() == 3 and len(x) == rows and x.shape[1] < ROW_BY_ROW_TOKENS:
+                # The shortest way, for tokens one by one.
                 return y.baddbmm_(torch.bmm(x, own.At), own.B, alpha=own.weights)
         if self._is_plain and x.dim() == y.dim() == 3 and len(x) == rows:
             by_row, out = x, self._own(y)
