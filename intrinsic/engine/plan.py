@@ -138,7 +138,7 @@ def plan_rows(bank: FactorBank, active: Active, *, stacked: bool = False) -> Row
     if apart is _UNKNOWN:
         apart = active.plans[layout] = rows_apart(active, plain, bank.B)
     own = None if apart is None else own_run(bank, apart)
-    if not plain and len(framed) == 1 and framed[0].is_simple and not stacked:
+    if not plain and len(framed) == 1 and framed[0].is_simple:
         own, framed = framed[0].as_own(), ()
     runs = _rows_runs(bank, active, plain, layout) if plain and own is None else ()
 

@@ -144,18 +144,24 @@ def _check_product(name: str, layer: nn.Linear | Conv1D, weight: nn.Parameter) -
     W = weight.detach() if isinstance(layer, nn.Linear) else weight.detach().T
     x = torch.linspace(-1.0, 1.0, W.shape[1], dtype=W.dtype, device=W.device)[None]
     expected = F.linear(x, W, layer.bias)
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            found: Any = type(layer).forward(layer, x)
-        slack = _SLACK * float(expected.abs().max())
-        if found.shape == expected.shape and torch.allclose(found, expected, 0.0, slack):
-            return
-    except Exception:  # whatever a foreign forward raises, it is no product
-        pass
-    raise IncompatibleAdapterError(
+    refusal = (
         f"{name} is {type(layer).__name__}, whose forward is not W x + b; LoRA can be applied to "
         "nn.Linear, Conv1D and layers that compute the same"
     )
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            found: object = type(layer).forward(layer, x)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a foreign forward raises, it does not take x alone
+        raise IncompatibleAdapterError(f"{refusal} ({type(error).__name__}: {error})") from error
+    slack = _SLACK * float(expected.abs().max())
+    if (
+        not isinstance(found, torch.Tensor)
+        or found.shape != expected.shape
+        or not torch.allclose(found, expected, 0.0, slack)
+    ):
+        raise IncompatibleAdapterError(refusal)
 
 
 def _check_embedding(name: str, layer: nn.Embedding) -> None:

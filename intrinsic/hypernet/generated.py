@@ -101,13 +101,10 @@ def export(
     target = check_target(folder, replace=replace)
     tensors = {}
     for module, factors in generated.factors.items():
-        # Copies, as safetensors takes no two tensors in one storage.
-        tensors[f"base_model.model.{module}.lora_A.weight"] = factors.A.cpu().clone(
-            memory_format=torch.contiguous_format
-        )
-        tensors[f"base_model.model.{module}.lora_B.weight"] = factors.B.cpu().clone(
-            memory_format=torch.contiguous_format
-        )
+        for side, factor in (("A", factors.A), ("B", factors.B)):
+            # A copy, as safetensors takes no two tensors in one storage, and none with gaps.
+            own = factor.cpu().clone(memory_format=torch.contiguous_format)
+            tensors[f"base_model.model.{module}.lora_{side}.weight"] = own
     data = safetensors.torch.save(tensors, metadata={"format": "pt"})
     config = json.dumps(_settings(generated, base_model, task_type), indent=2, sort_keys=True)
     with writing(target):

@@ -68,7 +68,9 @@ class _Training:
         encoder = TaskEncoder(course.model, course.tokenizer, course.encoder, plan.max_length)
         tasks = encoder.tasks(course.tasks)
         _check_known(tasks)
-        progress.note(cut_note(encoder.shortened, sum(len(t.rows) for t in tasks), encoder.length))
+        rows = sum(len(task.rows) for task in tasks)
+        if note := cut_note(encoder.shortened, rows, encoder.length):
+            progress.note(note)
         self._validation = encoder.tasks(course.validation)
         foreign = course.foreign(plan.seed) if plan.nonsense_share else []
         self._batches = Batches(tasks, encoder.queries(foreign), plan)

@@ -164,10 +164,10 @@ def judge(opened: OpenHypernet, tasks: Sequence[Task], *, rows: int | None = Non
             f"{opened.folder}: its record does not say what was learned ({error}); "
             "train it with 'intrinsic hypernet train', or save it without a record"
         ) from None
-    pair_of = partial(kept_back, count=kept)
+    known = [(task, kept_back(task, kept)[1]) for task in tasks if task.name in learned]
     parts = {
-        "seen": [back for task in tasks if task.name in learned and (back := pair_of(task)[1])],
-        "learned": [task for task in tasks if task.name in learned and not pair_of(task)[1]],
+        "seen": [back for _, back in known if back is not None],
+        "learned": [task for task, back in known if back is None],
         "validation": [task for task in tasks if task.name in validation],
         "unseen": [task for task in tasks if task.name not in learned | validation],
     }

@@ -270,6 +270,13 @@ class Rectified(torch.nn.Linear):
         return super().forward(input).relu()
 
 
+class Asking(torch.nn.Linear):
+    """One that takes more than its input."""
+
+    def forward(self, input: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return super().forward(input) * gate
+
+
 class Named(torch.nn.Linear):
     """One whose forward is another's and computes the same."""
 
@@ -280,7 +287,7 @@ class Named(torch.nn.Linear):
 def test_a_linear_layer_that_computes_something_else_is_refused(tmp_path: Path) -> None:
     base = llama()
     path = write_adapter(tmp_path, base, targets=["down_proj"])
-    for kind in (Rectified, Named):
+    for kind in (Rectified, Asking, Named):
         own = base.model.layers[1].mlp.down_proj
         other = kind(own.in_features, own.out_features, bias=False)
         other.weight = own.weight
@@ -289,7 +296,9 @@ def test_a_linear_layer_that_computes_something_else_is_refused(tmp_path: Path) 
         if kind is Named:
             engine.load(read_checkpoint(path), "a")
         else:
-            with pytest.raises(IncompatibleAdapterError, match="Rectified, whose forward is not W"):
+            with pytest.raises(
+                IncompatibleAdapterError, match=f"{kind.__name__}, whose forward is not W"
+            ):
                 engine.load(read_checkpoint(path), "a")
         assert torch.equal(torch.get_rng_state(), state)
         engine.close()

@@ -133,10 +133,13 @@ def test_cut_prompts_are_told() -> None:
 
     class Noted(Progress):
         def note(self, text: str) -> None:
-            notes.extend(filter(None, [text]))
+            notes.append(text)
 
     long = Task("long", ("say it",), ((" ".join("abcd" * 40), "a"), ("a", "b")))
-    train(course(tasks=[*TASKS, long]), replace(PLAN, steps=1, max_length=20), Noted())
+    plan = replace(PLAN, steps=1, max_length=20)
+    train(course(), plan, Noted())
+    assert notes == []
+    train(course(tasks=[*TASKS, long]), plan, Noted())
     assert notes == ["1 of 26 rows have more than 20 tokens; their prompts lose their beginning"]
 
 
